@@ -1,0 +1,1 @@
+"""One study a file: `get_config(variant)` returns its `ConfigDict`."""

@@ -1,0 +1,44 @@
+"""Twelve artifacts on scikit-learn's digits: a first Pareto report.
+
+  python -m experiments.pareto --config=configs/digits.py
+
+Standard and depthwise-separable survey CNNs at three widths, each as a float
+and an int8 LiteRT file. What came out is in README.md.
+"""
+
+from ml_collections import ConfigDict
+
+from configs.survey import cifar10
+
+
+def get_config(variant: str = "") -> ConfigDict:
+  config = cifar10.get_config(variant)
+  config.data = ConfigDict(
+    {
+      "name": "digits",
+      "validation_fraction": 0.15,
+      "test_fraction": 0.2,
+      "split_seed": 0,
+    }
+  )
+  # A mirrored digit is another sign.
+  config.techniques = (
+    {"name": "flip_translate", "horizontal_flip": False, "max_shift": 1},
+    {"name": "label_smoothing", "smoothing": 0.1},
+  )
+  config.training.epochs = 40
+  config.training.batch_size = 64
+  config.training.evaluate_every = 4
+  config.study = ConfigDict(
+    {
+      "grid": {
+        "model": {
+          "convolution": ("standard", "separable"),
+          "width_multiplier": (0.05, 0.15, 0.5),
+        }
+      },
+      "quality": "accuracy",
+      "footprint": ("size_bytes", "latency_us"),
+    }
+  )
+  return config

@@ -1,0 +1,1 @@
+"""Efficient building blocks, and the models made of them."""

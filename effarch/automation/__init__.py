@@ -1,0 +1,1 @@
+"""Trials: one config, trained and shipped; and what chooses the configs."""

@@ -1,0 +1,202 @@
+"""A trial: one config trained, judged and shipped, in one run folder.
+
+The config's parts are `seed`, `data`, `model`, `techniques` (a list),
+`optimizer` (with its `schedule`, `learning_rate` and `clip_norm`),
+`training`, and `export`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+
+from effarch.architectures.models import MODELS
+from effarch.config import build, construct, did_you_mean
+from effarch.errors import UserError
+from effarch.infrastructure.cost import ModelCost, model_cost
+from effarch.infrastructure.data import SOURCES
+from effarch.infrastructure.export import (
+  PRECISIONS,
+  read_artifacts,
+  ship,
+)
+from effarch.infrastructure.training import (
+  OPTIMIZERS,
+  SCHEDULES,
+  Loop,
+  RunFolder,
+  Technique,
+  best_model,
+  clipped,
+  evaluate,
+  fit,
+)
+from effarch.learning import TECHNIQUES
+
+_PARTS = (
+  "data",
+  "export",
+  "model",
+  "optimizer",
+  "seed",
+  "techniques",
+  "training",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Export:
+  """What ships.
+
+  Args:
+    precisions: a file for each of these, `float32` and `int8`.
+    calibration_size: training examples that quantization looks at.
+  """
+
+  precisions: tuple[str, ...] = tuple(PRECISIONS)
+  calibration_size: int = 200
+
+  def __post_init__(self):
+    for name in self.precisions:
+      if name not in PRECISIONS:
+        hint = did_you_mean(name, PRECISIONS)
+        raise ValueError(f"precisions: {name!r} is unknown; {hint}")
+    if self.calibration_size < 1:
+      raise ValueError(
+        f"calibration_size: {self.calibration_size} is not positive"
+      )
+
+
+class Trial:
+  """A config whose every entry has been read and found possible.
+
+  Nothing is computed by making one: that is what checks a config.
+
+  Args:
+    config: nested mappings; see the module's docstring.
+
+  Raises:
+    UserError: an entry is missing, unknown, of a wrong type or impossible.
+  """
+
+  def __init__(self, config: Mapping[str, Any]):
+    config = {**config}
+    for key in config:
+      if key not in _PARTS:
+        raise UserError(f"config.{key}: unknown; {did_you_mean(key, _PARTS)}")
+    for key in _PARTS:
+      if key not in config:
+        raise UserError(f"config.{key}: missing")
+    self.config = config
+    self.source = build(SOURCES, config["data"], "config.data")
+    self.loop: Loop = construct(Loop, config["training"], "config.training")
+    self.export: Export = construct(Export, config["export"], "config.export")
+    self.seed = _natural(config["seed"], "config.seed")
+    self.techniques: tuple[Technique, ...] = tuple(
+      build(TECHNIQUES, entry, f"config.techniques[{place}]")
+      for place, entry in enumerate(config["techniques"])
+    )
+    self._optimizer(total_steps=1000)
+    nnx.eval_shape(self.model)
+
+  def model(self) -> nnx.Module:
+    """Returns a new model with the seed's initial parameters."""
+    return build(
+      MODELS,
+      self.config["model"],
+      "config.model",
+      input_shape=self.source.input_shape,
+      num_classes=len(self.source.class_names),
+      rngs=nnx.Rngs(self.seed),
+    )
+
+  def train(self, folder: RunFolder) -> dict[str, Any]:
+    """Trains, or goes on training, and judges the best checkpoint once.
+
+    Returns:
+      What `result.json` holds: the best checkpoint's step, epoch and metrics,
+      `test/...` metrics, `train_seconds`, and the model's cost.
+
+    Raises:
+      UserError: see `fit`.
+      FloatingPointError: the loss is no longer finite.
+    """
+    if folder.has("result.json"):
+      return folder.read("result.json")
+    train, validation = self.source.load("train"), self.source.load("validation")
+    steps = self.loop.epochs * self.loop.steps_per_epoch(len(train))
+    result = fit(
+      self.model(),
+      train,
+      validation,
+      loop=self.loop,
+      optimizer=self._optimizer(steps),
+      folder=folder,
+      seed=self.seed,
+      techniques=self.techniques,
+    )
+    model = self.trained(folder)
+    test = evaluate(model, self.source.load("test"))
+    result.update({f"test/{name}": value for name, value in test.items()})
+    result.update(dataclasses.asdict(self.cost(model)))
+    folder.write("result.json", result)
+    return result
+
+  def trained(self, folder: RunFolder) -> nnx.Module:
+    """Returns the best checkpoint's model, in evaluation mode."""
+    return best_model(self.model(), folder, self.techniques)
+
+  def cost(self, model: nnx.Module) -> ModelCost:
+    """Returns the cost of one example."""
+    shape = (1, *self.source.input_shape)
+    return model_cost(model, jax.ShapeDtypeStruct(shape, jnp.float32))
+
+  def ship(self, folder: RunFolder) -> list[dict[str, Any]]:
+    """Writes the run's artifacts; see `effarch.infrastructure.export.ship`.
+
+    Those that are there already are kept.
+    """
+    rows = read_artifacts(folder)
+    if {row["precision"] for row in rows} >= set(self.export.precisions):
+      return rows
+    return ship(
+      self.trained(folder),
+      folder,
+      train=self.source.load("train"),
+      validation=self.source.load("validation"),
+      test=self.source.load("test"),
+      precisions=self.export.precisions,
+      calibration_size=self.export.calibration_size,
+    )
+
+  def _optimizer(self, total_steps: int) -> optax.GradientTransformation:
+    where = "config.optimizer"
+    entries = dict(self.config["optimizer"])
+    for key in ("learning_rate", "clip_norm", "schedule"):
+      if key not in entries:
+        raise UserError(f"{where}.{key}: missing")
+    learning_rate = entries.pop("learning_rate")
+    if not learning_rate > 0:
+      raise UserError(f"{where}.learning_rate: {learning_rate} is not positive")
+    clip_norm = entries.pop("clip_norm")
+    schedule = build(
+      SCHEDULES,
+      entries.pop("schedule"),
+      f"{where}.schedule",
+      learning_rate=learning_rate,
+      total_steps=total_steps,
+    )
+    tx = build(OPTIMIZERS, entries, where, learning_rate=schedule)
+    return construct(clipped, {"clip_norm": clip_norm}, where, tx=tx)
+
+
+def _natural(value: Any, where: str) -> int:
+  if not isinstance(value, int) or value < 0:
+    raise UserError(f"{where}: {value!r} is not a whole number from 0 up")
+  return value

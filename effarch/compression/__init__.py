@@ -1,0 +1,1 @@
+"""Techniques that make a trained model smaller."""

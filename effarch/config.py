@@ -1,0 +1,142 @@
+"""From `ml_collections` configs to objects, with errors that name the mend."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from effarch.errors import UserError
+
+
+def did_you_mean(word: str, words: Iterable[str]) -> str:
+  """Returns a hint: the nearest of `words`, or all of them if none is near."""
+  words = [str(w) for w in words]
+  near = difflib.get_close_matches(word, words, n=1, cutoff=0.5)
+  if near:
+    return f"did you mean {near[0]!r}?"
+  return f"choose from {', '.join(sorted(words))}"
+
+
+def construct(
+  target: Callable[..., Any],
+  config: Mapping[str, Any],
+  where: str,
+  **inputs: Any,
+) -> Any:
+  """Calls `target` with a config's entries as keyword arguments.
+
+  Args:
+    target: a class or function.
+    config: keyword arguments that the user wrote.
+    where: the config's own place, `"config.training"`, for messages.
+    **inputs: keyword arguments that the program adds.
+
+  Raises:
+    UserError: an argument is unknown, missing, or refused by `target` with a
+      `ValueError` or `TypeError` (whose text then starts with the argument).
+  """
+  # NNX's metaclass hides the signature of the class itself.
+  maker = target.__init__ if isinstance(target, type) else target
+  parameters = inspect.signature(maker).parameters
+  allowed = [n for n in parameters if n not in inputs and n != "self"]
+  for key in config:
+    if key not in allowed:
+      raise UserError(f"{where}.{key}: unknown; {did_you_mean(key, allowed)}")
+  for name in allowed:
+    if parameters[name].default is inspect.Parameter.empty:
+      if name not in config:
+        raise UserError(f"{where}.{name}: missing")
+  try:
+    return target(**{k: _plain(v) for k, v in config.items()}, **inputs)
+  except UserError:
+    raise
+  except (ValueError, TypeError) as error:
+    raise UserError(f"{where}.{_first_line(error)}") from error
+
+
+def build(
+  table: Mapping[str, Callable[..., Any]],
+  config: Mapping[str, Any],
+  where: str,
+  **inputs: Any,
+) -> Any:
+  """Makes `table[config["name"]]` from the rest of the config.
+
+  Args:
+    table: names to classes or functions.
+    config: `name`, and keyword arguments for what the name stands for.
+    where: the config's own place, for messages.
+    **inputs: keyword arguments that the program adds.
+
+  Raises:
+    UserError: no such name or argument (the nearest is named), or a value
+      that was refused.
+  """
+  arguments = dict(config)
+  name = arguments.pop("name", None)
+  if name not in table:
+    hint = did_you_mean(str(name), table)
+    raise UserError(f"{where}.name: {name!r} is unknown; {hint}")
+  return construct(table[name], arguments, where, **inputs)
+
+
+def parse_variant(text: str | None, **defaults: Any) -> ConfigDict:
+  """Reads what follows the colon in `--config=FILE:w=0.25,augment`.
+
+  Args:
+    text: `key=value` pairs with commas between; a bare `key` means true.
+    **defaults: every key there is, with the value that also gives its type.
+
+  Raises:
+    UserError: an unknown key or a value of the wrong type.
+  """
+  variant = ConfigDict(defaults)
+  for part in filter(None, (text or "").split(",")):
+    key, equals, value = part.partition("=")
+    if key not in defaults:
+      raise UserError(f"variant {key!r}: {did_you_mean(key, defaults)}")
+    kind = type(defaults[key])
+    try:
+      if kind is bool:
+        flags = {"true": True, "1": True, "false": False, "0": False}
+        variant[key] = flags[value.lower()] if equals else True
+      else:
+        variant[key] = kind(value)
+    except (KeyError, ValueError):
+      raise UserError(
+        f"variant {key!r}: {value!r} is no {kind.__name__}"
+      ) from None
+  return variant
+
+
+def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
+  """Returns a config's leaves by path.
+
+  Such as `{"model.width_multiplier": 0.25, "techniques[0].max_shift": 3}`;
+  a list of anything but mappings is one leaf.
+  """
+  if isinstance(tree, Mapping | ConfigDict):
+    dot = "." if prefix else ""
+    parts = [(f"{prefix}{dot}{key}", value) for key, value in tree.items()]
+  elif isinstance(tree, list | tuple) and any(
+    isinstance(value, Mapping | ConfigDict) for value in tree
+  ):
+    parts = [(f"{prefix}[{place}]", value) for place, value in enumerate(tree)]
+  else:
+    return {prefix: tree}
+  leaves = {}
+  for path, value in parts:
+    leaves.update(flatten(value, path))
+  return leaves
+
+
+def _plain(value: Any) -> Any:
+  return value.to_dict() if isinstance(value, ConfigDict) else value
+
+
+def _first_line(error: Exception) -> str:
+  return str(error).strip().split("\n")[0]

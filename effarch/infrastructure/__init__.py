@@ -1,0 +1,1 @@
+"""What every model needs and no model owns: data, training, cost, export."""

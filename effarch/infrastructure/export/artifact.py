@@ -1,0 +1,131 @@
+"""Artifacts: the files that a trained model ships as, and what they reach."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+
+from effarch.infrastructure.cost import latencies
+from effarch.infrastructure.data import Dataset, decode
+from effarch.infrastructure.export.litert import (
+  LiteRTModel,
+  convert,
+  quantize_int8,
+)
+from effarch.infrastructure.training import RunFolder, processor
+
+# From the float file and inputs to calibrate with, to the file that ships.
+PRECISIONS: dict[str, Callable[[bytes, np.ndarray], bytes]] = {
+  "float32": lambda file, _: file,
+  "int8": quantize_int8,
+}
+
+
+def ship(
+  model: nnx.Module,
+  folder: RunFolder,
+  *,
+  train: Dataset,
+  validation: Dataset,
+  test: Dataset,
+  precisions: Sequence[str] = tuple(PRECISIONS),
+  calibration_size: int = 200,
+) -> list[dict[str, Any]]:
+  """Writes `artifacts/<precision>.tflite`, and beside each what it reaches.
+
+  Args:
+    model: trained, in evaluation mode.
+    folder: of its run.
+    train: where examples to calibrate with are drawn from.
+    validation: for decisions about the artifact.
+    test: for its reported accuracy.
+    precisions: keys of `PRECISIONS`.
+    calibration_size: how many training examples quantization looks at.
+
+  Returns:
+    What `artifacts/<precision>.json` holds: `file`, `precision`,
+    `size_bytes`, `accuracy` and `validation_accuracy` of the file in its
+    runtime, `jax_accuracy`, and `differs`, the number of test examples on
+    which file and JAX model disagree.
+  """
+  float_file = convert(model, test.inputs.shape[1:])
+  drawn = np.random.default_rng(0).permutation(len(train))[:calibration_size]
+  calibration = np.asarray(decode(train.inputs[drawn]))
+  expected = predictions(model, test)
+  rows = []
+  for precision in precisions:
+    file = PRECISIONS[precision](float_file, calibration)
+    name = f"artifacts/{precision}.tflite"
+    folder.write_bytes(name, file)
+    shipped = LiteRTModel(folder.path / name)
+    answers = _classes(shipped, test)
+    row = {
+      "file": name,
+      "precision": precision,
+      "size_bytes": (folder.path / name).stat().st_size,
+      "accuracy": float(np.mean(answers == test.labels)),
+      "validation_accuracy": float(
+        np.mean(_classes(shipped, validation) == validation.labels)
+      ),
+      "jax_accuracy": float(np.mean(expected == test.labels)),
+      "differs": int(np.sum(answers != expected)),
+    }
+    folder.write(f"artifacts/{precision}.json", row)
+    rows.append(row)
+  return rows
+
+
+def read_artifacts(folder: RunFolder) -> list[dict[str, Any]]:
+  """Returns what `ship` wrote, by precision; empty before it did."""
+  found = sorted(pathlib.Path(folder.path, "artifacts").glob("*.json"))
+  return [folder.read(f"artifacts/{path.name}") for path in found]
+
+
+def measure(folders: Sequence[RunFolder]) -> None:
+  """Adds latencies to every artifact of these runs, all timed in turns.
+
+  `latency_us` is the median, with `latency_p90_us`, `latency_p99_us`,
+  `latency_threads` and `latency_device` beside it. Nothing is timed if all
+  have been; if one is missing all are, since latencies compare only within
+  one measurement.
+  """
+  found = [(folder, row) for folder in folders for row in read_artifacts(folder)]
+  if all("latency_us" in row for _, row in found):
+    return
+  models = [LiteRTModel(folder.path / row["file"]) for folder, row in found]
+  timed = latencies([model.inference() for model in models])
+  for (folder, row), times in zip(found, timed, strict=True):
+    row.update(
+      latency_us=times.p50_us,
+      latency_p90_us=times.p90_us,
+      latency_p99_us=times.p99_us,
+      latency_threads=1,
+      latency_device=processor(),
+    )
+    folder.write(f"artifacts/{row['precision']}.json", row)
+
+
+def predictions(
+  model: nnx.Module, dataset: Dataset, batch_size: int = 500
+) -> np.ndarray:
+  """Returns the likeliest class of each example by the JAX model, `N`."""
+  graphdef, state = nnx.split(model)
+
+  @jax.jit
+  def classes(state, inputs):
+    return nnx.merge(graphdef, state)(decode(inputs)).argmax(-1)
+
+  batches = [
+    classes(state, dataset.inputs[start : start + batch_size])
+    for start in range(0, len(dataset), batch_size)
+  ]
+  return np.concatenate(batches)
+
+
+def _classes(model: LiteRTModel, dataset: Dataset) -> np.ndarray:
+  return model(np.asarray(decode(dataset.inputs))).argmax(-1)

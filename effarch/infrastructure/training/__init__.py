@@ -1,0 +1,35 @@
+"""One training loop for every model, on any number of devices."""
+
+from effarch.infrastructure.training.evaluate import evaluate
+from effarch.infrastructure.training.loop import Loop, best_model, fit
+from effarch.infrastructure.training.metrics import classification_loss
+from effarch.infrastructure.training.optimizer import (
+  OPTIMIZERS,
+  SCHEDULES,
+  clipped,
+)
+from effarch.infrastructure.training.run_folder import RunFolder, processor, provenance
+from effarch.infrastructure.training.technique import (
+  Batch,
+  Losses,
+  LossFn,
+  Technique,
+)
+
+__all__ = [
+  "OPTIMIZERS",
+  "SCHEDULES",
+  "Batch",
+  "Loop",
+  "LossFn",
+  "Losses",
+  "RunFolder",
+  "Technique",
+  "best_model",
+  "classification_loss",
+  "clipped",
+  "evaluate",
+  "fit",
+  "processor",
+  "provenance",
+]

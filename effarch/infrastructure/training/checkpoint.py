@@ -1,0 +1,77 @@
+"""Checkpoints that survive a kill at any moment, by Orbax."""
+
+from __future__ import annotations
+
+import pathlib
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from orbax.checkpoint import checkpoint_managers as policies
+
+
+class Checkpoints:
+  """The latest and the best state of one run, and nothing else.
+
+  A step counts once Orbax has committed it, so a process that dies while it
+  writes leaves the step before.
+
+  Args:
+    directory: where they are kept; created if absent.
+    metric: the metric whose largest value is best; of equals the latest.
+  """
+
+  def __init__(self, directory: pathlib.Path, metric: str):
+    def score(metrics):
+      return metrics[metric]
+
+    policy = policies.AnyPreservationPolicy(
+      [policies.LatestN(1), policies.BestN(get_metric_fn=score, n=1)]
+    )
+    self._manager = ocp.CheckpointManager(
+      directory.absolute(),
+      options=ocp.CheckpointManagerOptions(
+        preservation_policy=policy,
+        best_fn=score,
+        cleanup_tmp_directories=True,
+        enable_async_checkpointing=False,
+      ),
+    )
+
+  def latest_step(self) -> int | None:
+    """Returns the newest step, or `None` before the first."""
+    return self._manager.latest_step()
+
+  def best_step(self) -> int | None:
+    """Returns the step with the best metric, or `None` before the first."""
+    return self._manager.best_step()
+
+  def save(
+    self,
+    step: int,
+    trees: dict[str, Any],
+    notes: dict[str, Any],
+    metrics: dict[str, float],
+  ) -> None:
+    """Writes named pytrees and JSON-able notes, and waits for the disk."""
+    items = {k: ocp.args.StandardSave(v) for k, v in trees.items()}
+    args = ocp.args.Composite(notes=ocp.args.JsonSave(notes), **items)
+    self._manager.save(step, args=args, metrics=metrics)
+
+  def restore(
+    self, step: int, like: dict[str, Any]
+  ) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Returns the pytrees named in `like`, placed and typed so, and notes."""
+    items = {
+      name: ocp.args.StandardRestore(
+        jax.tree.map(ocp.utils.to_shape_dtype_struct, tree)
+      )
+      for name, tree in like.items()
+    }
+    args = ocp.args.Composite(notes=ocp.args.JsonRestore(), **items)
+    restored = self._manager.restore(step, args=args)
+    return {name: restored[name] for name in like}, restored.notes
+
+  def close(self) -> None:
+    """Releases the manager's threads."""
+    self._manager.close()

@@ -1,0 +1,324 @@
+"""The training loop: pure steps under one `jax.jit`, exact resume.
+
+Every random number is a function of the seed and of the step's or epoch's
+number, so a run that was killed and goes on from its last checkpoint repeats
+what the undisturbed run does, bit for bit.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+from jaxtyping import Array, Int
+
+from effarch.errors import UserError
+from effarch.infrastructure.data import Dataset, decode
+from effarch.infrastructure.training import mesh as meshes
+from effarch.infrastructure.training.checkpoint import Checkpoints
+from effarch.infrastructure.training.evaluate import Evaluator
+from effarch.infrastructure.training.metrics import classification_loss
+from effarch.infrastructure.training.progress import Progress
+from effarch.infrastructure.training.run_folder import MetricLog, RunFolder
+from effarch.infrastructure.training.technique import (
+  LossFn,
+  Technique,
+  apply_batch_hooks,
+)
+
+_BEST = "validation/accuracy"
+_STEPS_PER_DISPATCH = 50
+
+
+@dataclasses.dataclass(frozen=True)
+class Loop:
+  """How long to train, and in what portions.
+
+  Args:
+    epochs: passes over the training data; each drops its part-filled batch.
+    batch_size: examples a step, over all devices.
+    evaluate_every: epochs between two looks at the validation data, each
+      followed by a checkpoint.
+    steps_per_dispatch: steps in one compiled program. 0 chooses by platform:
+      1 on a CPU, where a step outlasts its dispatch by far, else up to 50.
+  """
+
+  epochs: int
+  batch_size: int
+  evaluate_every: int = 1
+  steps_per_dispatch: int = 0
+
+  def __post_init__(self):
+    for name in ("epochs", "batch_size", "evaluate_every"):
+      if getattr(self, name) < 1:
+        raise ValueError(f"{name}: {getattr(self, name)} is not positive")
+    if self.steps_per_dispatch < 0:
+      raise ValueError(
+        f"steps_per_dispatch: {self.steps_per_dispatch} is negative"
+      )
+
+  def steps_per_epoch(self, num_examples: int) -> int:
+    """Returns the number of whole batches.
+
+    Raises:
+      UserError: there is none.
+    """
+    if num_examples < self.batch_size:
+      raise UserError(
+        f"config.training.batch_size: {self.batch_size} is more than the "
+        f"{num_examples} training examples"
+      )
+    return num_examples // self.batch_size
+
+
+class State(NamedTuple):
+  """All that changes from step to step."""
+
+  step: Int[Array, ""]
+  params: nnx.State
+  rest: nnx.State
+  opt_state: optax.OptState
+
+
+def fit(
+  model: nnx.Module,
+  train: Dataset,
+  validation: Dataset,
+  *,
+  loop: Loop,
+  optimizer: optax.GradientTransformation,
+  folder: RunFolder,
+  seed: int = 0,
+  techniques: Sequence[Technique] = (),
+  loss_fn: LossFn = classification_loss,
+) -> dict[str, Any]:
+  """Trains `model`, or goes on training it, and keeps the best checkpoint.
+
+  Args:
+    model: freshly made; it is used up. `best_model` gives the trained one.
+    train: examples to learn from.
+    validation: examples that decide which checkpoint is best.
+    loop: how long.
+    optimizer: any Optax transformation.
+    folder: the run's record; a training begun there is taken up again.
+    seed: of the order of examples and of the techniques' random numbers.
+    techniques: what changes the training.
+    loss_fn: each example's loss and metrics, `accuracy` among them.
+
+  Returns:
+    `step`, `epoch` and metrics of the best checkpoint, and `train_seconds`,
+    the time of all steps and evaluations, over all restarts.
+
+  Raises:
+    UserError: the data or the devices don't fit the batch size.
+    FloatingPointError: the loss is no longer finite.
+  """
+  mesh = meshes.data_mesh()
+  if loop.batch_size % mesh.size:
+    raise UserError(
+      f"config.training.batch_size: {loop.batch_size} is no multiple of the "
+      f"{mesh.size} devices"
+    )
+  steps_per_epoch = loop.steps_per_epoch(len(train))
+  for technique in techniques:
+    model = technique.model(model)
+    optimizer = technique.optimizer(optimizer)
+  eval_graphdef, train_graphdef, params, rest = _split(model)
+  state = State(jnp.zeros((), jnp.int32), params, rest, optimizer.init(params))
+  state = jax.device_put(state, meshes.replicated(mesh))
+
+  checkpoints = Checkpoints(folder.path / "checkpoints", _BEST)
+  seconds = 0.0
+  if (step := checkpoints.latest_step()) is not None:
+    state, notes = _restore(checkpoints, step, state)
+    seconds = notes["train_seconds"]
+  first_epoch = int(state.step) // steps_per_epoch
+  log = MetricLog(folder, int(state.step))
+
+  per_dispatch = loop.steps_per_dispatch or (
+    1 if jax.default_backend() == "cpu" else _STEPS_PER_DISPATCH
+  )
+  take_steps = _make_steps(
+    train_graphdef, optimizer, techniques, loss_fn, train.num_classes, mesh
+  )
+  arrays = jax.device_put(
+    (train.inputs, train.labels), meshes.replicated(mesh)
+  )
+  evaluator = Evaluator(eval_graphdef, validation, loss_fn, loop.batch_size)
+  key = jax.random.key(seed)
+  sharding = meshes.batch_sharding(mesh, axis=1)
+
+  with Progress(
+    str(folder.path), loop, steps_per_epoch, first_epoch
+  ) as progress:
+    for epoch in range(first_epoch, loop.epochs):
+      started = time.perf_counter()
+      order = np.random.default_rng((seed, epoch)).permutation(len(train))
+      order = order[: steps_per_epoch * loop.batch_size].astype(np.int32)
+      order = order.reshape(steps_per_epoch, loop.batch_size)
+      history = []
+      for begin in range(0, steps_per_epoch, per_dispatch):
+        indices = order[begin : begin + per_dispatch]
+        indices = jax.device_put(indices, sharding)
+        state, metrics = take_steps(state, arrays, indices, key)
+        history.append(metrics)
+        if len(history) > 1:  # The device is busy with the newest meanwhile.
+          _settle(history, -2, epoch * steps_per_epoch, checkpoints, progress)
+      _settle(history, -1, epoch * steps_per_epoch, checkpoints, progress)
+      if (epoch + 1) % loop.evaluate_every and epoch + 1 < loop.epochs:
+        seconds += time.perf_counter() - started
+        continue
+      row = {"epoch": epoch + 1}
+      for name in history[0]:
+        values = np.concatenate([metrics[name] for metrics in history])
+        row[f"train/{name}"] = float(np.mean(values, dtype=np.float64))
+      for name, value in evaluator(state.params, state.rest).items():
+        row[f"validation/{name}"] = value
+      step = (epoch + 1) * steps_per_epoch
+      if not np.isfinite(row["validation/loss"]):
+        _stop("validation loss", row["validation/loss"], step, checkpoints)
+      log.write(step, row)
+      seconds += time.perf_counter() - started
+      _save(checkpoints, step, state, {"train_seconds": seconds, **row})
+      progress.evaluated(row)
+  log.close()
+  best = checkpoints.best_step()
+  checkpoints.close()
+  rows = folder.read_lines("metrics.jsonl")
+  return {
+    **next(row for row in rows if row["step"] == best),
+    "train_seconds": seconds,
+  }
+
+
+def best_model(
+  model: nnx.Module, folder: RunFolder, techniques: Sequence[Technique] = ()
+) -> nnx.Module:
+  """Returns the run's best checkpoint, finished, in evaluation mode.
+
+  Args:
+    model: freshly made, as it was for `fit`; it is used up.
+    folder: of a run with at least one checkpoint.
+    techniques: as they were for `fit`.
+
+  Raises:
+    UserError: the folder holds no checkpoint.
+  """
+  for technique in techniques:
+    model = technique.model(model)
+  graphdef, _, *parts = _split(model)
+  checkpoints = Checkpoints(folder.path / "checkpoints", _BEST)
+  step = checkpoints.best_step()
+  if step is None:
+    raise UserError(f"{folder.path}: holds no checkpoint; train it first")
+  trees, _ = checkpoints.restore(step, {"model": tuple(parts)})
+  checkpoints.close()
+  model = nnx.merge(graphdef, *trees["model"])
+  for technique in techniques:
+    model = technique.finish(model)
+  return model
+
+
+def _split(model):
+  """Returns graph definitions for evaluation and training, and the state."""
+  model.eval()
+  eval_graphdef = nnx.graphdef(model)
+  model.train()
+  return eval_graphdef, *nnx.split(model, nnx.Param, ...)
+
+
+def _make_steps(graphdef, tx, techniques, loss_fn, num_classes, mesh):
+  """Returns the jitted `(state, arrays, indices[k, B], key)` -> k steps."""
+  for technique in techniques:
+    loss_fn = technique.loss(loss_fn)
+  # XLA's CPU backend runs a convolution inside a loop some 25 times slower,
+  # and `scan` makes a loop even of a single step.
+  unroll = jax.default_backend() == "cpu"
+
+  def take_steps(state, arrays, indices, key):
+    def one_step(state, index):
+      inputs, labels = (array[index] for array in arrays)
+      batch = {
+        "inputs": decode(inputs),
+        "labels": jax.nn.one_hot(labels, num_classes),
+      }
+      rng = jax.random.fold_in(key, state.step)
+      batch = apply_batch_hooks(techniques, batch, rng)
+
+      def objective(params):
+        # Copied, since the outer trace owns what `rest` holds.
+        model = nnx.merge(graphdef, params, state.rest, copy=True)
+        losses, metrics = loss_fn(model, batch)
+        rest = nnx.state(model, nnx.Not(nnx.Param))
+        means = {k: jnp.mean(v) for k, v in metrics.items()}
+        loss = jnp.mean(losses)
+        return loss, (rest, {"loss": loss, **means})
+
+      gradients, (rest, metrics) = jax.grad(objective, has_aux=True)(
+        state.params
+      )
+      updates, opt_state = tx.update(gradients, state.opt_state, state.params)
+      params = optax.apply_updates(state.params, updates)
+      return State(state.step + 1, params, rest, opt_state), metrics
+
+    if not unroll:
+      return jax.lax.scan(one_step, state, indices)
+    rows = []
+    for index in indices:
+      state, metrics = one_step(state, index)
+      rows.append(metrics)
+    return state, jax.tree.map(lambda *values: jnp.stack(values), *rows)
+
+  return jax.jit(
+    take_steps,
+    donate_argnums=0,
+    out_shardings=meshes.replicated(mesh),
+  )
+
+
+def _settle(history, position, first_step, checkpoints, progress):
+  """Waits for one dispatch's metrics and stops if a loss is not finite."""
+  metrics = history[position] = jax.device_get(history[position])
+  before = sum(len(m["loss"]) for m in history[:position])
+  bad = np.flatnonzero(~np.isfinite(metrics["loss"]))
+  if bad.size:
+    step = first_step + before + int(bad[0]) + 1
+    _stop("loss", metrics["loss"][bad[0]], step, checkpoints)
+  progress.advance({name: float(v[-1]) for name, v in metrics.items()},
+                   len(metrics["loss"]))
+
+
+def _stop(what, value, step, checkpoints):
+  kept = checkpoints.latest_step()
+  raise FloatingPointError(
+    f"{what} is {value} at step {step}; lower config.optimizer.learning_rate "
+    "or set config.optimizer.clip_norm, in a new workdir; "
+    + (f"the checkpoint of step {kept} is kept" if kept else "nothing is kept")
+  )
+
+
+def _save(checkpoints, step, state, notes):
+  trees = {
+    "model": (state.params, state.rest),
+    "optimizer": (state.step, state.opt_state),
+  }
+  checkpoints.save(step, trees, notes, {_BEST: notes[_BEST]})
+
+
+def _restore(checkpoints, step, like):
+  trees, notes = checkpoints.restore(
+    step,
+    {
+      "model": (like.params, like.rest),
+      "optimizer": (like.step, like.opt_state),
+    },
+  )
+  (params, rest), (step, opt_state) = trees["model"], trees["optimizer"]
+  return State(step, params, rest, opt_state), notes

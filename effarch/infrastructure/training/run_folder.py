@@ -1,0 +1,212 @@
+"""A run folder: the record of one training run, from which tables are made.
+
+`config.json` what was asked; `provenance.jsonl` a line each start: versions,
+device, commit, command; `metrics.jsonl` a line an evaluation, free of wall
+times, so that equal runs have equal files; `tensorboard/`; `checkpoints/`;
+`artifacts/`; `result.json`, written last.
+"""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import json
+import os
+import pathlib
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+from tensorboardX import SummaryWriter
+
+from effarch.errors import UserError
+
+_PACKAGES = ("effarch", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint")
+
+
+class RunFolder:
+  """Reads and writes the files of one run; every write is whole or absent."""
+
+  def __init__(self, path: str | os.PathLike[str]):
+    self.path = pathlib.Path(path).expanduser()
+
+  @classmethod
+  def open(
+    cls,
+    path: str | os.PathLike[str],
+    config: Mapping[str, Any],
+    command: str = "",
+  ) -> RunFolder:
+    """Starts a run in `path`, or takes it up again.
+
+    Args:
+      path: the folder; created if absent.
+      config: what defines the run, JSON-able.
+      command: what a reader would type to repeat it.
+
+    Raises:
+      UserError: the folder holds a run of another config.
+    """
+    folder = cls(path)
+    try:
+      folder.path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+      raise UserError(f"workdir {path}: {error.strerror}") from error
+    config = json.loads(json.dumps(config))
+    if folder.has("config.json"):
+      _refuse_difference(folder.path, folder.read("config.json"), config)
+    else:
+      folder.write("config.json", config)
+    with open(folder.path / "provenance.jsonl", "a") as file:
+      file.write(json.dumps(provenance(command)) + "\n")
+    return folder
+
+  def has(self, name: str) -> bool:
+    """Whether the file is there, and therefore complete."""
+    return (self.path / name).exists()
+
+  def read(self, name: str) -> Any:
+    """Returns a JSON file's content.
+
+    Raises:
+      UserError: there is no such file, or it is no JSON.
+    """
+    try:
+      return json.loads((self.path / name).read_text())
+    except FileNotFoundError:
+      raise UserError(f"{self.path}: holds no {name}; not a run?") from None
+    except json.JSONDecodeError as error:
+      raise UserError(f"{self.path / name}: {error}") from error
+
+  def write(self, name: str, content: Any) -> None:
+    """Writes a JSON file."""
+    text = json.dumps(content, indent=2) + "\n"
+    self.write_bytes(name, text.encode())
+
+  def write_bytes(self, name: str, content: bytes) -> pathlib.Path:
+    """Writes a file so that it is seen complete or not at all."""
+    target = self.path / name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f".{target.name}.partial")
+    partial.write_bytes(content)
+    os.replace(partial, target)
+    return target
+
+  def read_lines(self, name: str) -> list[dict[str, Any]]:
+    """Returns the complete lines of a `.jsonl` file; none if it is absent."""
+    file = self.path / name
+    rows = []
+    for line in file.read_text().splitlines() if file.exists() else ():
+      try:
+        rows.append(json.loads(line))
+      except json.JSONDecodeError:  # The process died while it wrote this.
+        break
+    return rows
+
+
+class MetricLog:
+  """Appends to `metrics.jsonl` and to TensorBoard events.
+
+  Args:
+    folder: whose files these are.
+    step: the step that training goes on from; later lines are dropped.
+  """
+
+  def __init__(self, folder: RunFolder, step: int):
+    kept = [
+      row for row in folder.read_lines("metrics.jsonl") if row["step"] <= step
+    ]
+    text = "".join(json.dumps(row) + "\n" for row in kept)
+    self._file = open(folder.write_bytes("metrics.jsonl", text.encode()), "a")
+    self._events = SummaryWriter(
+      str(folder.path / "tensorboard"), purge_step=step + 1
+    )
+
+  def write(self, step: int, values: Mapping[str, float]) -> None:
+    """Adds one line; it is on its way to the disk when this returns."""
+    self._file.write(json.dumps({"step": step, **values}) + "\n")
+    self._file.flush()
+    for name, value in values.items():
+      self._events.add_scalar(name, value, step)
+
+  def close(self) -> None:
+    """Closes both files."""
+    self._file.close()
+    self._events.close()
+
+
+def provenance(command: str = "") -> dict[str, Any]:
+  """Returns what a number's reader needs to know of where it was made."""
+  device = jax.devices()[0]
+  return {
+    "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    "command": command,
+    "commit": _commit(),
+    "python": platform.python_version(),
+    "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
+    "platform": device.platform,
+    "device": processor() if device.platform == "cpu" else device.device_kind,
+    "device_count": jax.device_count(),
+  }
+
+
+def processor() -> str:
+  """Returns the CPU's name and how many cores this process may use."""
+  name = platform.processor() or platform.machine()
+  cpuinfo = pathlib.Path("/proc/cpuinfo")
+  if cpuinfo.exists():
+    for line in cpuinfo.read_text().splitlines():
+      if line.startswith("model name"):
+        name = line.split(":", 1)[1].strip()
+        break
+  cores = (
+    len(os.sched_getaffinity(0))
+    if sys.platform == "linux"
+    else os.cpu_count()
+  )
+  return f"{name}, {cores} cores"
+
+
+def _commit() -> str | None:
+  """Returns the code's git commit, marked if the tree has changes."""
+  command = ["git", "describe", "--always", "--dirty", "--abbrev=40"]
+  here = pathlib.Path(__file__).parent
+  try:
+    answer = subprocess.run(
+      command, cwd=here, capture_output=True, text=True, check=True
+    )
+  except (OSError, subprocess.CalledProcessError):
+    return None
+  return answer.stdout.strip()
+
+
+def _refuse_difference(path, old, new) -> None:
+  if old == new:
+    return
+  before, after = _leaves(old), _leaves(new)
+  for key in sorted({**before, **after}):
+    was, now = before.get(key), after.get(key)
+    if was != now:
+      raise UserError(
+        f"workdir {path}: holds a run with {key}={was!r}, not {now!r}; "
+        "give another --workdir or remove the folder"
+      )
+
+
+def _leaves(tree: Any, prefix: str = "config") -> dict[str, Any]:
+  items = (
+    tree.items()
+    if isinstance(tree, dict)
+    else enumerate(tree)
+    if isinstance(tree, list)
+    else None
+  )
+  if items is None:
+    return {prefix: tree}
+  leaves = {}
+  for key, value in items:
+    leaves.update(_leaves(value, f"{prefix}.{key}"))
+  return leaves

@@ -1,0 +1,73 @@
+"""The protocol by which the training loop meets techniques it doesn't know.
+
+A batch is a dictionary: `inputs`, floats or tokens `B ...`, and `labels`,
+distributions over classes `B K`.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Sequence
+
+import jax
+import optax
+from flax import nnx
+from jaxtyping import Array, Float, Key
+
+Batch = dict[str, jax.Array]
+
+# Each example's loss and metrics, `B`: the loop takes the means. In this way
+# a technique can weigh examples, and evaluation is exact on a part-filled
+# batch.
+Losses = tuple[Float[Array, " B"], dict[str, Float[Array, " B"]]]
+LossFn = Callable[[nnx.Module, Batch], Losses]
+
+
+class Technique:
+  """What changes a model or its training, as up to five hooks.
+
+  Subclasses are frozen dataclasses that override the hooks they need. Hooks
+  apply in the order in which techniques are listed: the last listed wraps
+  outermost. A technique that draws random numbers draws them from its `rng`
+  alone, so that a resumed run repeats them.
+  """
+
+  def model(self, model: nnx.Module) -> nnx.Module:
+    """Returns the model to train; may change it in place. Runs once."""
+    return model
+
+  def batch(self, batch: Batch, rng: Key[Array, ""]) -> Batch:
+    """Returns the batch to train on. Traced, on the device, every step."""
+    del rng
+    return batch
+
+  def loss(self, loss_fn: LossFn) -> LossFn:
+    """Returns the training objective; evaluation keeps the plain one."""
+    return loss_fn
+
+  def optimizer(
+    self, tx: optax.GradientTransformation
+  ) -> optax.GradientTransformation:
+    """Returns the optimizer; masks and schedules can live in its state."""
+    return tx
+
+  def finish(self, model: nnx.Module) -> nnx.Module:
+    """Returns what is measured and shipped, given the best trained model."""
+    return model
+
+
+def apply_batch_hooks(
+  techniques: Sequence[Technique], batch: Batch, rng: Key[Array, ""]
+) -> Batch:
+  """Runs every `batch` hook with random numbers of its own.
+
+  A technique's numbers depend on its class and on how many of that class
+  stand before it, so adding another technique leaves them as they were.
+  """
+  seen: dict[type, int] = {}
+  for technique in techniques:
+    kind = type(technique)
+    seen[kind] = seen.get(kind, 0) + 1
+    own = jax.random.fold_in(rng, zlib.crc32(kind.__name__.encode()))
+    batch = technique.batch(batch, jax.random.fold_in(own, seen[kind]))
+  return batch

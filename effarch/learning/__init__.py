@@ -1,0 +1,9 @@
+"""Techniques that change training and nothing at inference, by name."""
+
+from effarch.learning.augment import FlipTranslate
+from effarch.learning.smooth import LabelSmoothing
+
+TECHNIQUES = {
+  "flip_translate": FlipTranslate,
+  "label_smoothing": LabelSmoothing,
+}

@@ -1,0 +1,31 @@
+"""Label smoothing (arXiv:1512.00567, section 7)."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import optax
+
+from effarch.infrastructure.training import LossFn, Technique
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelSmoothing(Technique):
+  """Trains on `(1 - smoothing) label + smoothing / K` over `K` classes.
+
+  Args:
+    smoothing: in [0, 1); the share that is spread over all classes.
+  """
+
+  smoothing: float = 0.1
+
+  def __post_init__(self):
+    if not 0 <= self.smoothing < 1:
+      raise ValueError(f"smoothing: {self.smoothing} is not in [0, 1)")
+
+  def loss(self, loss_fn: LossFn) -> LossFn:
+    def smoothed(model, batch):
+      labels = optax.smooth_labels(batch["labels"], self.smoothing)
+      return loss_fn(model, {**batch, "labels": labels})
+
+    return smoothed

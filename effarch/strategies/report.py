@@ -1,0 +1,190 @@
+"""The picture of a study: terminal table, PNG, and a page that works offline."""
+
+from __future__ import annotations
+
+import importlib.resources
+import json
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib
+import numpy as np
+from plotly.offline import get_plotlyjs
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from effarch.infrastructure.training import RunFolder
+from effarch.strategies.frontier import (
+  non_dominated,
+  objectives,
+  relative_hypervolume,
+)
+from effarch.strategies.records import (
+  FOOTPRINTS,
+  QUALITIES,
+  collect,
+  label,
+  write_tables,
+)
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+
+_TITLES = {
+  "accuracy": "test accuracy of the file",
+  "validation_accuracy": "validation accuracy of the file",
+  "size_bytes": "size (bytes)",
+  "latency_us": "latency (µs, median)",
+  "macs": "multiply-accumulates",
+  "params": "parameters",
+  "train_seconds": "training (s)",
+}
+
+
+def report(folder: pathlib.Path, console: Console) -> list[dict[str, Any]]:
+  """Prints the table of a study and writes its files, from run folders alone.
+
+  Written into `folder`: `frontier.csv`, `frontier.json`, `frontier.png`,
+  `report.html`.
+
+  Args:
+    folder: of a study, or any folder with runs in it.
+    console: where the table goes.
+
+  Returns:
+    The rows; `frontier` says which no other dominates.
+
+  Raises:
+    UserError: the folder holds no artifact.
+  """
+  rows = collect(folder)
+  record = RunFolder(folder)
+  study = record.read("study.json") if record.has("study.json") else {}
+  quality = study.get("quality", QUALITIES[0])
+  footprint = tuple(study.get("footprint", FOOTPRINTS[:2]))
+  footprint = tuple(f for f in footprint if all(f in row for row in rows))
+  points = objectives(rows, [quality], footprint)
+  for row, kept in zip(rows, non_dominated(points), strict=True):
+    row["frontier"] = bool(kept)
+  write_tables(folder, rows)
+  console.print(_table(rows, quality, footprint))
+  console.print(
+    f"{sum(row['frontier'] for row in rows)} of {len(rows)} artifacts are on "
+    f"the frontier of {quality} against {' and '.join(footprint)}; they "
+    f"dominate {relative_hypervolume(points):.1%} of the box between the "
+    "worst and the best values."
+  )
+  _png(folder / "frontier.png", rows, quality, footprint)
+  page = html(rows, quality, footprint[0], title=folder.name)
+  record.write_bytes("report.html", page.encode())
+  console.print(f"Wrote {folder / 'report.html'} and {folder / 'frontier.png'}")
+  return rows
+
+
+def _table(rows, quality, footprint) -> Table:
+  table = Table(title="Artifacts; ● on the frontier", title_justify="left")
+  columns = dict.fromkeys((quality, *footprint, "macs", "params", "differs"))
+  table.add_column("")
+  table.add_column("artifact", overflow="fold")
+  for name in columns:
+    table.add_column(name, justify="right")
+  for row in rows:
+    cells = [escape(label(row)), *(_number(row[name]) for name in columns)]
+    style = "" if row["frontier"] else "dim"
+    table.add_row("●" if row["frontier"] else "", *cells, style=style)
+  return table
+
+
+def _number(value: float) -> str:
+  if isinstance(value, int):
+    return f"{value:,}"
+  return f"{value:.4f}" if abs(value) < 10 else f"{value:,.1f}"
+
+
+def _png(path, rows, quality, footprint) -> None:
+  """Draws one panel for each footprint, each with its own frontier."""
+  figure, panels = plt.subplots(
+    1,
+    len(footprint),
+    figsize=(5.2 * len(footprint), 4),
+    sharey=True,
+    squeeze=False,
+    layout="constrained",
+  )
+  precisions = sorted({row["precision"] for row in rows})
+  for panel, name in zip(panels[0], footprint, strict=True):
+    kept = non_dominated(objectives(rows, [quality], [name]))
+    front = sorted(
+      (row[name], row[quality])
+      for row, keep in zip(rows, kept, strict=True)
+      if keep
+    )
+    panel.step(*zip(*front, strict=True), where="post", color="0.7", zorder=0)
+    for place, precision in enumerate(precisions):
+      own = [
+        (row[name], row[quality], 1.0 if keep else 0.25)
+        for row, keep in zip(rows, kept, strict=True)
+        if row["precision"] == precision
+      ]
+      x, y, alpha = zip(*own, strict=True)
+      panel.scatter(
+        x, y, alpha=alpha, color=f"C{place}", marker="os^Dv"[place % 5],
+        label=precision,
+      )
+    panel.set_xscale("log")
+    panel.set_xlabel(_TITLES[name])
+    panel.grid(alpha=0.3, which="both")
+    panel.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    panel.xaxis.set_minor_formatter(matplotlib.ticker.NullFormatter())
+  panels[0][0].set_ylabel(_TITLES[quality])
+  legend = panels[0][-1].legend(loc="lower right")
+  for handle in legend.legend_handles:
+    handle.set_alpha(1)
+  partial = path.with_name(f".{path.name}")
+  figure.savefig(partial, dpi=140, format="png")
+  partial.replace(path)
+  plt.close(figure)
+
+
+def html(
+  rows: Sequence[dict[str, Any]], quality: str, footprint: str, title: str
+) -> str:
+  """Returns one page with everything in it, plotting library included.
+
+  Args:
+    rows: artifacts, with `frontier`.
+    quality: the vertical axis to start with.
+    footprint: the horizontal axis to start with.
+    title: the page's.
+  """
+  axes = {
+    "quality": [n for n in QUALITIES if all(n in row for row in rows)],
+    "footprint": [n for n in FOOTPRINTS if all(n in row for row in rows)],
+  }
+  # Which points are on the frontier of which pair, so the page computes none.
+  frontiers = {
+    f"{up}|{across}": np.flatnonzero(
+      non_dominated(objectives(rows, [up], [across]))
+    ).tolist()
+    for up in axes["quality"]
+    for across in axes["footprint"]
+  }
+  data = {
+    "title": title,
+    "rows": [{**row, "label": label(row)} for row in rows],
+    "axes": axes,
+    "start": {"quality": quality, "footprint": footprint},
+    "titles": _TITLES,
+    "frontiers": frontiers,
+  }
+  # Within a script element only "</" and "<!--" could end the data early.
+  embedded = json.dumps(data).replace("<", "\\u003c")
+  template = importlib.resources.files("effarch.strategies") / "report.html"
+  return (
+    template.read_text()
+    .replace("/*PLOTLY*/", get_plotlyjs())
+    .replace("/*DATA*/", embedded)
+  )

@@ -1,0 +1,120 @@
+"""A study: a grid of trials in one folder, their artifacts measured together.
+
+The config is a trial's, with `study` beside: `grid`, a tree like the config
+whose leaves are tuples of values, and the columns `quality` and `footprint`
+of the frontier.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import itertools
+import pathlib
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from effarch.automation.trial import Trial
+from effarch.config import construct, did_you_mean, flatten
+from effarch.errors import UserError
+from effarch.infrastructure.export import measure
+from effarch.infrastructure.training import RunFolder
+from effarch.strategies.records import FOOTPRINTS, QUALITIES, collect
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+  """What is varied, and what a frontier is drawn over.
+
+  Args:
+    grid: tuples of values, in a tree like the config; all combinations run.
+    quality: a column of which more is better.
+    footprint: columns of which less is better.
+  """
+
+  grid: dict[str, Any]
+  quality: str = QUALITIES[0]
+  footprint: tuple[str, ...] = FOOTPRINTS[:2]
+
+  def __post_init__(self):
+    if self.quality not in QUALITIES:
+      hint = did_you_mean(self.quality, QUALITIES)
+      raise ValueError(f"quality: {self.quality!r} is unknown; {hint}")
+    for name in self.footprint:
+      if name not in FOOTPRINTS:
+        hint = did_you_mean(name, FOOTPRINTS)
+        raise ValueError(f"footprint: {name!r} is unknown; {hint}")
+    for key, values in flatten(self.grid).items():
+      if not isinstance(values, tuple | list) or not values:
+        raise ValueError(f"grid.{key}: {values!r} is no tuple of values")
+
+
+def plan(config: Mapping[str, Any]) -> tuple[Study, dict[str, dict[str, Any]]]:
+  """Returns the study and every trial's config by name, all of them checked.
+
+  Raises:
+    UserError: an entry is unknown or impossible, in any of the trials.
+  """
+  base = copy.deepcopy(dict(config))
+  if "study" not in base:
+    raise UserError("config.study: missing; experiments.train runs one trial")
+  study: Study = construct(Study, base.pop("study"), "config.study")
+  grid, known = flatten(study.grid), flatten(base)
+  for key in grid:
+    if key not in known:
+      hint = did_you_mean(key, known)
+      raise UserError(f"config.study.grid.{key}: unknown; {hint}")
+  trials = {}
+  for values in itertools.product(*grid.values()):
+    trial = copy.deepcopy(base)
+    for key, value in zip(grid, values, strict=True):
+      _assign(trial, key, value)
+    Trial(trial)
+    name = ",".join(
+      f"{key.split('.')[-1]}={value}"
+      for key, value in zip(grid, values, strict=True)
+    )
+    trials[re.sub(r"[^\w.,=-]+", "-", name) or "default"] = trial
+  return study, trials
+
+
+def run(
+  config: Mapping[str, Any],
+  workdir: pathlib.Path,
+  command: Callable[[dict[str, Any], pathlib.Path], str],
+) -> list[dict[str, Any]]:
+  """Trains, ships and measures every trial; takes up what was begun.
+
+  Args:
+    config: a trial's, and `study`.
+    workdir: the study's folder; each trial gets one in it.
+    command: from the entries that a trial varies, and its folder, to what a
+      reader would type to repeat it.
+
+  Returns:
+    The artifacts' rows; see `collect`.
+  """
+  study, trials = plan(config)
+  varied = flatten(study.grid)
+  for name, trial_config in trials.items():
+    entries = flatten(trial_config)
+    folder = RunFolder.open(
+      workdir / name,
+      trial_config,
+      command({key: entries[key] for key in varied}, workdir / name),
+    )
+    trial = Trial(trial_config)
+    trial.train(folder)
+    trial.ship(folder)
+  RunFolder(workdir).write("study.json", dataclasses.asdict(study))
+  measure([RunFolder(workdir / name) for name in trials])
+  return collect(workdir)
+
+
+def _assign(tree: Any, path: str, value: Any) -> None:
+  """Sets `tree.a.b[0].c` for `path` "a.b[0].c"."""
+  *parents, last = re.findall(r"[^.\[\]]+", path)
+  for key in parents:
+    tree = tree[int(key)] if isinstance(tree, list | tuple) else tree[key]
+  tree[last] = value

@@ -1,0 +1,161 @@
+"""What every command shares: flags, checked overrides, errors in one line."""
+
+from __future__ import annotations
+
+import pathlib
+import re
+import shlex
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from absl import app, flags, logging
+from ml_collections import ConfigDict
+from ml_collections.config_flags import config_flags as library
+from rich.console import Console
+
+from effarch.config import did_you_mean, flatten
+from effarch.errors import UserError
+
+_CONFIG = library.DEFINE_config_file(
+  "config", help_string="FILE[:variant]; --config.KEY=VALUE overrides a key."
+)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Where the run is recorded.")
+
+
+def run(main: Callable[[list[str]], None]) -> None:
+  """Runs `main` on the positional arguments; user errors exit with 2."""
+  logging.set_verbosity(logging.WARNING)
+
+  def guarded(argv: list[str]) -> None:
+    try:
+      main(argv[1:])
+    except (UserError, FloatingPointError) as error:
+      _exit(str(error))
+    except KeyboardInterrupt:
+      _exit("stopped; the same command goes on from the last checkpoint")
+
+  app.run(guarded, flags_parser=_parse)
+
+
+def config() -> ConfigDict:
+  """Returns the config of `--config`, overridden.
+
+  Raises:
+    UserError: there is none.
+  """
+  if _CONFIG.value is None:
+    raise UserError("--config=FILE is missing, say --config=configs/digits.py")
+  return _CONFIG.value
+
+
+def trial_config() -> dict[str, Any]:
+  """Returns the config without `study`, which only a study reads."""
+  return {k: v for k, v in config().to_dict().items() if k != "study"}
+
+
+def config_flags() -> list[str]:
+  """Returns `--config=...` and its overrides, less those of the study."""
+  overrides = [
+    f"--config.{key}={value}"
+    for key, value in _overrides(sys.argv)
+    if not key.startswith("study.")
+  ]
+  return [f"--config={config_file()}", *overrides]
+
+
+def workdir(default: str | None = None) -> pathlib.Path:
+  """Returns `--workdir`, or else a folder named after config and overrides.
+
+  Raises:
+    UserError: `--workdir` is needed and missing.
+  """
+  if _WORKDIR.value is not None:
+    return pathlib.Path(_WORKDIR.value).expanduser()
+  if default is None:
+    raise UserError("--workdir=FOLDER of a run is missing")
+  return pathlib.Path("runs") / _study_name() / default
+
+
+def run_name() -> str:
+  """Returns variant and overrides, `w=0.25,seed=1`; else `default`."""
+  variant = flags.FLAGS["config"].config_filename.partition(":")[2]
+  overrides = [
+    f"{key.split('.')[-1]}={value}"
+    for key, value in _overrides(sys.argv)
+    if key != "data.path"  # Where data lies is not what a run is.
+  ]
+  name = ",".join(filter(None, [variant, *overrides]))
+  return re.sub(r"[^\w.,=-]+", "-", name) or "default"
+
+
+def config_file() -> str:
+  """Returns `FILE[:variant]`, as it was given."""
+  return flags.FLAGS["config"].config_filename
+
+
+def command_line() -> str:
+  """Returns what the user typed, to be shown and typed again."""
+  module = pathlib.Path(sys.argv[0]).stem
+  return shlex.join(["python", "-m", f"experiments.{module}", *sys.argv[1:]])
+
+
+def console() -> Console:
+  """Returns the terminal; wide enough for tables where there is none."""
+  out = Console()
+  return out if out.is_terminal else Console(width=120)
+
+
+def _study_name() -> str:
+  file = pathlib.PurePath(config_file().partition(":")[0]).with_suffix("")
+  parts = file.parts
+  return "/".join(parts[1:] if parts[0] == "configs" else parts[-1:])
+
+
+def _overrides(argv: list[str]) -> list[tuple[str, str]]:
+  found = [re.match(r"--?config\.([^=]+)=?(.*)", arg) for arg in argv]
+  return [(match[1], match[2]) for match in found if match]
+
+
+def _parse(argv: list[str]) -> list[str]:
+  """Parses the flags; what is wrong with them is told in one line."""
+  try:
+    _check_keys(argv)
+    return flags.FLAGS(argv)
+  except UserError as error:
+    _exit(str(error))
+  except Exception as error:  # The libraries raise a dozen kinds.
+    for key, value in _overrides(argv):
+      if f"config.{key}=" in str(error) or len(_overrides(argv)) == 1:
+        _exit(f"config.{key}: {value!r} is of a wrong type")
+    _exit(_first_line(error))
+
+
+def _check_keys(argv: list[str]) -> None:
+  """Reads the config by itself and looks every override's key up in it."""
+  named = re.search(r"(?:^|\n)--?config[=\n](.*)", "\n".join(argv))
+  if not named:
+    return
+  parser = library.ConfigFileFlagParser("config")
+  try:
+    keys = flatten(dict(parser.parse(named[1]).items()))
+  except Exception as error:  # Whatever the file's own code may raise.
+    lines = str(error).strip().split("\n")
+    told = lines[-1].removeprefix("effarch.errors.UserError: ")
+    raise UserError(f"--config={named[1]}: {told.strip()}") from error
+  groups = {
+    key[: match.start()] for key in keys for match in re.finditer(r"[.[]", key)
+  }
+  for key, _ in _overrides(argv):
+    if key not in keys and key not in groups:
+      raise UserError(f"config.{key}: unknown; {did_you_mean(key, keys)}")
+
+
+def _first_line(error: Exception) -> str:
+  lines = [line for line in str(error).strip().split("\n") if line.strip()]
+  return lines[0] if lines else type(error).__name__
+
+
+def _exit(message: str) -> None:
+  print(f"error: {message}", file=sys.stderr)
+  sys.exit(2)
