@@ -59,8 +59,8 @@ def collect(folder: pathlib.Path) -> list[dict[str, Any]]:
 
 
 def label(row: dict[str, Any]) -> str:
-  """Returns a short name: what varies, and the precision."""
-  values = [f"{k.split('.')[-1]}={v}" for k, v in row["config"].items()]
+  """Returns a short name: the values that vary, and the precision."""
+  values = [str(value) for value in row["config"].values()]
   return " ".join([*(values or [row["run"]]), row["precision"]])
 
 

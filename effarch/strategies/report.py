@@ -32,6 +32,7 @@ from effarch.strategies.records import (
 matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
+from matplotlib.ticker import EngFormatter, LogLocator, NullLocator
 
 _TITLES = {
   "accuracy": "test accuracy of the file",
@@ -86,15 +87,22 @@ def report(folder: pathlib.Path, console: Console) -> list[dict[str, Any]]:
 
 def _table(rows, quality, footprint) -> Table:
   table = Table(title="Artifacts; ● on the frontier", title_justify="left")
+  varied = dict.fromkeys(key for row in rows for key in row["config"])
   columns = dict.fromkeys((quality, *footprint, "macs", "params", "differs"))
   table.add_column("")
-  table.add_column("artifact", overflow="fold")
+  for key in varied:
+    table.add_column(escape(key.split(".")[-1]), overflow="fold")
+  table.add_column("precision")
   for name in columns:
     table.add_column(name, justify="right")
   for row in rows:
-    cells = [escape(label(row)), *(_number(row[name]) for name in columns)]
-    style = "" if row["frontier"] else "dim"
-    table.add_row("●" if row["frontier"] else "", *cells, style=style)
+    table.add_row(
+      "●" if row["frontier"] else "",
+      *(escape(str(row["config"].get(key, ""))) for key in varied),
+      row["precision"],
+      *(_number(row[name]) for name in columns),
+      style="" if row["frontier"] else "dim",
+    )
   return table
 
 
@@ -124,25 +132,27 @@ def _png(path, rows, quality, footprint) -> None:
     )
     panel.step(*zip(*front, strict=True), where="post", color="0.7", zorder=0)
     for place, precision in enumerate(precisions):
-      own = [
-        (row[name], row[quality], 1.0 if keep else 0.25)
-        for row, keep in zip(rows, kept, strict=True)
-        if row["precision"] == precision
-      ]
-      x, y, alpha = zip(*own, strict=True)
-      panel.scatter(
-        x, y, alpha=alpha, color=f"C{place}", marker="os^Dv"[place % 5],
-        label=precision,
-      )
+      style = {"color": f"C{place}", "marker": "os^Dv"[place % 5]}
+      panel.scatter([], [], label=precision, **style)
+      for row, keep in zip(rows, kept, strict=True):
+        if row["precision"] == precision:
+          point = (row[name], row[quality])
+          panel.scatter(*point, alpha=1.0 if keep else 0.25, **style)
+          if keep:
+            text = " ".join(str(v) for v in row["config"].values())
+            panel.annotate(
+              text, point, (6, -9), textcoords="offset points", size=7
+            )
     panel.set_xscale("log")
     panel.set_xlabel(_TITLES[name])
-    panel.grid(alpha=0.3, which="both")
-    panel.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-    panel.xaxis.set_minor_formatter(matplotlib.ticker.NullFormatter())
+    panel.grid(alpha=0.3)
+    ticks = LogLocator(subs=(1, 2, 3, 5, 7))
+    panel.xaxis.set_major_locator(ticks)
+    panel.xaxis.set_major_formatter(EngFormatter(sep=""))
+    panel.xaxis.set_minor_locator(NullLocator())
+    panel.margins(x=0.12)
   panels[0][0].set_ylabel(_TITLES[quality])
-  legend = panels[0][-1].legend(loc="lower right")
-  for handle in legend.legend_handles:
-    handle.set_alpha(1)
+  panels[0][-1].legend(loc="lower right")
   partial = path.with_name(f".{path.name}")
   figure.savefig(partial, dpi=140, format="png")
   partial.replace(path)

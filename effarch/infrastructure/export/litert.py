@@ -11,8 +11,8 @@ import pathlib
 import warnings
 from collections.abc import Callable, Iterator
 
-# The native libraries log each start to standard error unless told before.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# The converter's library announces its use of oneDNN at every start.
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
 import jax
 import jax.numpy as jnp

@@ -1,7 +1,13 @@
 """One training loop for every model, on any number of devices."""
 
 from effarch.infrastructure.training.evaluate import evaluate
-from effarch.infrastructure.training.loop import Loop, best_model, fit
+from effarch.infrastructure.training.loop import (
+  Loop,
+  State,
+  best_model,
+  fit,
+  make_steps,
+)
 from effarch.infrastructure.training.metrics import classification_loss
 from effarch.infrastructure.training.optimizer import (
   OPTIMIZERS,
@@ -24,12 +30,14 @@ __all__ = [
   "LossFn",
   "Losses",
   "RunFolder",
+  "State",
   "Technique",
   "best_model",
   "classification_loss",
   "clipped",
   "evaluate",
   "fit",
+  "make_steps",
   "processor",
   "provenance",
 ]

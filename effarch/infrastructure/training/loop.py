@@ -145,7 +145,7 @@ def fit(
   per_dispatch = loop.steps_per_dispatch or (
     1 if jax.default_backend() == "cpu" else _STEPS_PER_DISPATCH
   )
-  take_steps = _make_steps(
+  take_steps = make_steps(
     train_graphdef, optimizer, techniques, loss_fn, train.num_classes, mesh
   )
   arrays = jax.device_put(
@@ -234,8 +234,22 @@ def _split(model):
   return eval_graphdef, *nnx.split(model, nnx.Param, ...)
 
 
-def _make_steps(graphdef, tx, techniques, loss_fn, num_classes, mesh):
-  """Returns the jitted `(state, arrays, indices[k, B], key)` -> k steps."""
+def make_steps(graphdef, tx, techniques, loss_fn, num_classes, mesh):
+  """Returns the compiled program that takes some training steps.
+
+  Args:
+    graphdef: of the model in training mode.
+    tx: the optimizer.
+    techniques: their `batch` and `loss` hooks are applied.
+    loss_fn: each example's loss and metrics.
+    num_classes: of the labels.
+    mesh: of the devices.
+
+  Returns:
+    From a `State`, which is used up, all inputs and labels, the `k B` places
+    of k batches in them, and a random key, to the state after k steps and
+    each step's metrics, `k`.
+  """
   for technique in techniques:
     loss_fn = technique.loss(loss_fn)
   # XLA's CPU backend runs a convolution inside a loop some 25 times slower,

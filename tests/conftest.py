@@ -1,0 +1,38 @@
+"""Every test runs with shapes checked, on the CPU, with compiled code cached."""
+
+import os
+import pathlib
+import tempfile
+
+# Before jax is imported.
+os.environ["JAX_PLATFORMS"] = "cpu"
+_CACHE = pathlib.Path(tempfile.gettempdir()) / "effarch-tests-jax-cache"
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_CACHE))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+
+import jaxtyping
+
+jaxtyping.install_import_hook("effarch", "beartype.beartype")
+
+import pytest
+from hypothesis import settings
+
+# The first example of a property compiles, so no example has a deadline.
+settings.register_profile("effarch", deadline=None, max_examples=25)
+settings.load_profile("effarch")
+
+_SHARED = pathlib.Path(__file__).parents[2] / "shared"
+
+
+@pytest.fixture(scope="session")
+def shared() -> pathlib.Path:
+  """Data that lies beside the repository on its developers' machines."""
+  if not _SHARED.is_dir():
+    pytest.skip("the shared data is not beside this clone")
+  return _SHARED
+
+
+@pytest.fixture(autouse=True)
+def own_user_cache(tmp_path, monkeypatch):
+  """Keeps decoded images out of the user's cache folder."""
+  monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user-cache"))
