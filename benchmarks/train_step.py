@@ -149,7 +149,9 @@ def images_per_second(makers: dict, width: float) -> dict[str, list[float]]:
   rates = {name: [] for name in calls}
   for round_number in range(_ROUNDS + 1):
     for name, (call, steps) in calls.items():
-      turns = max(1, round((10 if jax.default_backend() == "cpu" else 100) / steps))
+      turns = max(
+        1, round((10 if jax.default_backend() == "cpu" else 100) / steps)
+      )
       start = time.perf_counter()
       for _ in range(turns):
         call()

@@ -52,9 +52,7 @@ def check_layer(
   call = jax.jit(lambda state, x: nnx.merge(graphdef, state)(x))
   chex.assert_trees_all_close(call(state, x), out, rtol=1e-5, atol=1e-5)
   # One example's output is its own affair.
-  chex.assert_trees_all_close(
-    call(state, x[:1]), out[:1], rtol=1e-5, atol=1e-5
-  )
+  chex.assert_trees_all_close(call(state, x[:1]), out[:1], rtol=1e-5, atol=1e-5)
 
   same = nnx.state(make(dtype=jnp.float32, rngs=nnx.Rngs(0)))
   chex.assert_trees_all_equal(same, nnx.state(layer))

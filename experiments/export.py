@@ -1,6 +1,6 @@
 """Ships a trained run as LiteRT files, and measures them.
 
-  python -m experiments.export --workdir=runs/survey/cifar10/w=0.25
+python -m experiments.export --workdir=runs/survey/cifar10/w=0.25
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Tells what a config's model costs, before anything is trained.
 
-  python -m experiments.measure --config=configs/survey/cifar10.py:w=0.25
+python -m experiments.measure --config=configs/survey/cifar10.py:w=0.25
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Runs a study: trains, ships and measures its grid, then reports.
 
-  python -m experiments.pareto --config=configs/digits.py
+python -m experiments.pareto --config=configs/digits.py
 """
 
 from __future__ import annotations

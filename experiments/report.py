@@ -1,6 +1,6 @@
 """Makes table, picture and page of a study anew, from its run folders.
 
-  python -m experiments.report runs/digits
+python -m experiments.report runs/digits
 """
 
 from __future__ import annotations

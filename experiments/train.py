@@ -1,6 +1,6 @@
 """Trains one config; started again, it goes on where it was.
 
-  python -m experiments.train --config=configs/survey/cifar10.py:w=0.25
+python -m experiments.train --config=configs/survey/cifar10.py:w=0.25
 """
 
 from __future__ import annotations

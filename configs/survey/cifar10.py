@@ -15,7 +15,11 @@ from effarch.config import parse_variant
 
 def get_config(variant: str = "") -> ConfigDict:
   chosen = parse_variant(
-    variant, w=1.0, convolution="standard", augment=True, smooth=False,
+    variant,
+    w=1.0,
+    convolution="standard",
+    augment=True,
+    smooth=False,
     epochs=15,
   )
   techniques = []

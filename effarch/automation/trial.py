@@ -129,7 +129,10 @@ class Trial:
     """
     if folder.has("result.json"):
       return folder.read("result.json")
-    train, validation = self.source.load("train"), self.source.load("validation")
+    train, validation = (
+      self.source.load("train"),
+      self.source.load("validation"),
+    )
     steps = self.loop.epochs * self.loop.steps_per_epoch(len(train))
     result = fit(
       self.model(),

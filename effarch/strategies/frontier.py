@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -29,7 +30,7 @@ def objectives(
   for place, row in enumerate(rows):
     for column, (name, sign) in enumerate(signed):
       value = row.get(name)
-      if not isinstance(value, int | float) or not np.isfinite(value):
+      if not isinstance(value, int | float) or not math.isfinite(value):
         raise ValueError(f"row {place}: {name} is {value!r}, no finite number")
       points[place, column] = sign * value
   return points
@@ -58,7 +59,8 @@ def hypervolume(points: np.ndarray, reference: np.ndarray) -> float:
     reference: `M`, the corner from which volume counts.
   """
   reference = np.asarray(reference, float)
-  points = np.asarray(points, float).reshape(-1, len(reference)) - reference
+  # Of no points at all, the number of objectives is not known otherwise.
+  points = np.reshape(points, (len(points), len(reference))) - reference
   return _volume(points[(points > 0).all(1)])
 
 

@@ -55,7 +55,9 @@ def collect(folder: pathlib.Path) -> list[dict[str, Any]]:
       )
   if not rows:
     raise UserError(f"{folder}: holds no run with artifacts")
-  return sorted(rows, key=lambda row: (row["size_bytes"], row["run"]))
+  rows.sort(key=lambda row: (row["size_bytes"], row["run"]))
+  # JSON knows neither NaN nor Infinity, and a page that holds one stays empty.
+  return json.loads(json.dumps(rows), parse_constant=str)
 
 
 def label(row: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""The picture of a study: terminal table, PNG, and a page that works offline."""
+"""The picture of a study: terminal table, PNG, a page that works offline."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from effarch.errors import UserError
 from effarch.infrastructure.training import RunFolder
 from effarch.strategies.frontier import (
   non_dominated,
@@ -59,7 +60,7 @@ def report(folder: pathlib.Path, console: Console) -> list[dict[str, Any]]:
     The rows; `frontier` says which no other dominates.
 
   Raises:
-    UserError: the folder holds no artifact.
+    UserError: there is no artifact, or they have no footprint in common.
   """
   rows = collect(folder)
   record = RunFolder(folder)
@@ -67,6 +68,8 @@ def report(folder: pathlib.Path, console: Console) -> list[dict[str, Any]]:
   quality = study.get("quality", QUALITIES[0])
   footprint = tuple(study.get("footprint", FOOTPRINTS[:2]))
   footprint = tuple(f for f in footprint if all(f in row for row in rows))
+  if not footprint:
+    raise UserError(f"{folder}: not all artifacts are measured; do that first")
   points = objectives(rows, [quality], footprint)
   for row, kept in zip(rows, non_dominated(points), strict=True):
     row["frontier"] = bool(kept)
@@ -79,9 +82,10 @@ def report(folder: pathlib.Path, console: Console) -> list[dict[str, Any]]:
     "worst and the best values."
   )
   _png(folder / "frontier.png", rows, quality, footprint)
-  page = html(rows, quality, footprint[0], title=folder.name)
+  page = html(rows, quality, footprint[0], title=folder.resolve().name)
   record.write_bytes("report.html", page.encode())
-  console.print(f"Wrote {folder / 'report.html'} and {folder / 'frontier.png'}")
+  written = f"{folder / 'report.html'} and {folder / 'frontier.png'}"
+  console.print(f"Wrote {escape(written)}")
   return rows
 
 
@@ -106,7 +110,7 @@ def _table(rows, quality, footprint) -> Table:
   return table
 
 
-def _number(value: float) -> str:
+def _number(value: int | float) -> str:
   if isinstance(value, int):
     return f"{value:,}"
   return f"{value:.4f}" if abs(value) < 10 else f"{value:,.1f}"
@@ -140,8 +144,14 @@ def _png(path, rows, quality, footprint) -> None:
           panel.scatter(*point, alpha=1.0 if keep else 0.25, **style)
           if keep:
             text = " ".join(str(v) for v in row["config"].values())
+            # A dollar sign in a config is no formula.
             panel.annotate(
-              text, point, (6, -9), textcoords="offset points", size=7
+              text,
+              point,
+              (6, -9),
+              textcoords="offset points",
+              size=7,
+              parse_math=False,
             )
     panel.set_xscale("log")
     panel.set_xlabel(_TITLES[name])

@@ -29,6 +29,8 @@ class Study:
 
   Args:
     grid: tuples of values, in a tree like the config; all combinations run.
+      An empty mapping passes over an entry of a list: the second technique's
+      smoothing is `{"techniques": ({}, {"smoothing": (0.0, 0.1)})}`.
     quality: a column of which more is better.
     footprint: columns of which less is better.
   """
@@ -41,6 +43,8 @@ class Study:
     if self.quality not in QUALITIES:
       hint = did_you_mean(self.quality, QUALITIES)
       raise ValueError(f"quality: {self.quality!r} is unknown; {hint}")
+    if not self.footprint:
+      raise ValueError("footprint: names no column")
     for name in self.footprint:
       if name not in FOOTPRINTS:
         hint = did_you_mean(name, FOOTPRINTS)
@@ -65,17 +69,27 @@ def plan(config: Mapping[str, Any]) -> tuple[Study, dict[str, dict[str, Any]]]:
     if key not in known:
       hint = did_you_mean(key, known)
       raise UserError(f"config.study.grid.{key}: unknown; {hint}")
+  # A key's last part names it, unless another key ends in the same.
+  lasts = [key.split(".")[-1] for key in grid]
+  short = {
+    key: key if lasts.count(last) > 1 else last
+    for key, last in zip(grid, lasts, strict=True)
+  }
   trials = {}
   for values in itertools.product(*grid.values()):
     trial = copy.deepcopy(base)
     for key, value in zip(grid, values, strict=True):
       _assign(trial, key, value)
+    for key in grid.keys() - flatten(trial):
+      raise UserError(f"config.study.grid.{key}: a value is a tree, no leaf")
     Trial(trial)
     name = ",".join(
-      f"{key.split('.')[-1]}={value}"
-      for key, value in zip(grid, values, strict=True)
+      f"{short[key]}={value}" for key, value in zip(grid, values, strict=True)
     )
-    trials[re.sub(r"[^\w.,=-]+", "-", name) or "default"] = trial
+    name = re.sub(r"[^\w.,=-]+", "-", name) or "default"
+    if name in trials:
+      raise UserError(f"config.study.grid: gives two trials the name {name!r}")
+    trials[name] = trial
   return study, trials
 
 

@@ -86,9 +86,7 @@ class SeparableConv(nnx.Module):
     self.padding = padding
     self.dtype = dtype
 
-  def __call__(
-    self, x: Float[Array, "B H W C"]
-  ) -> Float[Array, "B H2 W2 F"]:
+  def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B H2 W2 F"]:
     x, depthwise, mixing, bias = nnx.nn.dtypes.promote_dtype(
       (
         x,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -35,12 +36,12 @@ def latencies(
 
   Args:
     functions: each is one inference; what it returns is waited for.
-    calls: of each function, over all rounds, after a tenth of that to warm
-      up before every round.
+    calls: of each function at least, the same number in every round, after a
+      tenth of that to warm up.
     rounds: how often the turn comes to each function.
   """
   times: list[list[float]] = [[] for _ in functions]
-  each = max(1, calls // rounds)
+  each = max(1, math.ceil(calls / rounds))
   for _ in range(rounds):
     for function, own in zip(functions, times, strict=True):
       for _ in range(max(1, each // 10)):

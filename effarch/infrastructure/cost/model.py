@@ -19,7 +19,7 @@ class ModelCost:
   Args:
     params: trained numbers.
     statistics: numbers that are kept and not trained, such as BatchNorm's
-      moving averages.
+      moving averages. The state of random numbers is none of them.
     size_bytes: of both, as they lie in memory.
     macs: multiply-accumulates of one call.
     flops: of one call, by the convention of `count`.
@@ -43,12 +43,14 @@ def model_cost(model: nnx.Module, *inputs: Any) -> ModelCost:
     ValueError: the model holds a loop that can't be counted, or a primitive
       that is not known.
   """
-  graphdef, params, rest = nnx.split(model, nnx.Param, ...)
+  graphdef, params, random, rest = nnx.split(
+    model, nnx.Param, nnx.RngState, ...
+  )
 
-  def call(params, rest, inputs):
-    return nnx.merge(graphdef, params, rest)(*inputs)
+  def call(inputs, *states):
+    return nnx.merge(graphdef, *states)(*inputs)
 
-  cost = count(call, params, rest, inputs)
+  cost = count(call, inputs, params, random, rest)
   if cost.unknown:
     raise ValueError(f"primitives without a cost: {sorted(cost.unknown)}")
   leaves = jax.tree.leaves((params, rest))

@@ -94,7 +94,9 @@ def measure(folders: Sequence[RunFolder]) -> None:
   have been; if one is missing all are, since latencies compare only within
   one measurement.
   """
-  found = [(folder, row) for folder in folders for row in read_artifacts(folder)]
+  found = [
+    (folder, row) for folder in folders for row in read_artifacts(folder)
+  ]
   if all("latency_us" in row for _, row in found):
     return
   models = [LiteRTModel(folder.path / row["file"]) for folder, row in found]

@@ -14,7 +14,11 @@ from effarch.infrastructure.training.optimizer import (
   SCHEDULES,
   clipped,
 )
-from effarch.infrastructure.training.run_folder import RunFolder, processor, provenance
+from effarch.infrastructure.training.run_folder import (
+  RunFolder,
+  processor,
+  provenance,
+)
 from effarch.infrastructure.training.technique import (
   Batch,
   Losses,

@@ -7,6 +7,7 @@ what the undisturbed run does, bit for bit.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
 from collections.abc import Sequence
@@ -134,38 +135,34 @@ def fit(
   state = State(jnp.zeros((), jnp.int32), params, rest, optimizer.init(params))
   state = jax.device_put(state, meshes.replicated(mesh))
 
-  checkpoints = Checkpoints(folder.path / "checkpoints", _BEST)
-  seconds = 0.0
-  if (step := checkpoints.latest_step()) is not None:
-    state, notes = _restore(checkpoints, step, state)
-    seconds = notes["train_seconds"]
-  first_epoch = int(state.step) // steps_per_epoch
-  log = MetricLog(folder, int(state.step))
-
   per_dispatch = loop.steps_per_dispatch or (
-    1 if jax.default_backend() == "cpu" else _STEPS_PER_DISPATCH
+    1 if _unrolled() else _STEPS_PER_DISPATCH
   )
   take_steps = make_steps(
     train_graphdef, optimizer, techniques, loss_fn, train.num_classes, mesh
   )
-  arrays = jax.device_put(
-    (train.inputs, train.labels), meshes.replicated(mesh)
-  )
+  arrays = jax.device_put((train.inputs, train.labels), meshes.replicated(mesh))
   evaluator = Evaluator(eval_graphdef, validation, loss_fn, loop.batch_size)
   key = jax.random.key(seed)
   sharding = meshes.batch_sharding(mesh, axis=1)
 
-  with Progress(
-    str(folder.path), loop, steps_per_epoch, first_epoch
-  ) as progress:
+  with contextlib.ExitStack() as stack:
+    checkpoints = Checkpoints(folder.path / "checkpoints", _BEST)
+    stack.callback(checkpoints.close)
+    seconds = 0.0
+    if (step := checkpoints.latest_step()) is not None:
+      state, notes = _restore(checkpoints, step, state)
+      seconds = notes["train_seconds"]
+    log = MetricLog(folder, int(state.step))
+    stack.callback(log.close)
+    first_epoch = int(state.step) // steps_per_epoch
+    progress = stack.enter_context(
+      Progress(str(folder.path), loop, steps_per_epoch, first_epoch)
+    )
     for epoch in range(first_epoch, loop.epochs):
       started = time.perf_counter()
-      order = np.random.default_rng((seed, epoch)).permutation(len(train))
-      order = order[: steps_per_epoch * loop.batch_size].astype(np.int32)
-      order = order.reshape(steps_per_epoch, loop.batch_size)
       history = []
-      for begin in range(0, steps_per_epoch, per_dispatch):
-        indices = order[begin : begin + per_dispatch]
+      for indices in _batches(loop, len(train), seed, epoch, per_dispatch):
         indices = jax.device_put(indices, sharding)
         state, metrics = take_steps(state, arrays, indices, key)
         history.append(metrics)
@@ -188,9 +185,7 @@ def fit(
       seconds += time.perf_counter() - started
       _save(checkpoints, step, state, {"train_seconds": seconds, **row})
       progress.evaluated(row)
-  log.close()
-  best = checkpoints.best_step()
-  checkpoints.close()
+    best = checkpoints.best_step()
   rows = folder.read_lines("metrics.jsonl")
   return {
     **next(row for row in rows if row["step"] == best),
@@ -215,11 +210,11 @@ def best_model(
     model = technique.model(model)
   graphdef, _, *parts = _split(model)
   checkpoints = Checkpoints(folder.path / "checkpoints", _BEST)
-  step = checkpoints.best_step()
-  if step is None:
-    raise UserError(f"{folder.path}: holds no checkpoint; train it first")
-  trees, _ = checkpoints.restore(step, {"model": tuple(parts)})
-  checkpoints.close()
+  with contextlib.closing(checkpoints):
+    step = checkpoints.best_step()
+    if step is None:
+      raise UserError(f"{folder.path}: holds no checkpoint; train it first")
+    trees, _ = checkpoints.restore(step, {"model": tuple(parts)})
   model = nnx.merge(graphdef, *trees["model"])
   for technique in techniques:
     model = technique.finish(model)
@@ -252,9 +247,6 @@ def make_steps(graphdef, tx, techniques, loss_fn, num_classes, mesh):
   """
   for technique in techniques:
     loss_fn = technique.loss(loss_fn)
-  # XLA's CPU backend runs a convolution inside a loop some 25 times slower,
-  # and `scan` makes a loop even of a single step.
-  unroll = jax.default_backend() == "cpu"
 
   def take_steps(state, arrays, indices, key):
     def one_step(state, index):
@@ -282,7 +274,7 @@ def make_steps(graphdef, tx, techniques, loss_fn, num_classes, mesh):
       params = optax.apply_updates(state.params, updates)
       return State(state.step + 1, params, rest, opt_state), metrics
 
-    if not unroll:
+    if not _unrolled():
       return jax.lax.scan(one_step, state, indices)
     rows = []
     for index in indices:
@@ -297,6 +289,28 @@ def make_steps(graphdef, tx, techniques, loss_fn, num_classes, mesh):
   )
 
 
+def _unrolled() -> bool:
+  """Whether steps are traced one by one instead of scanned.
+
+  XLA's CPU backend runs a convolution inside a loop some 25 times slower, and
+  `scan` makes a loop even of a single step.
+  """
+  return jax.default_backend() == "cpu"
+
+
+def _batches(loop, num_examples, seed, epoch, per_dispatch):
+  """Yields the places `k B` of an epoch's batches, k at most `per_dispatch`.
+
+  The order depends on seed and epoch alone, so a resumed run repeats it.
+  """
+  steps = loop.steps_per_epoch(num_examples)
+  order = np.random.default_rng((seed, epoch)).permutation(num_examples)
+  order = order[: steps * loop.batch_size].astype(np.int32)
+  order = order.reshape(steps, loop.batch_size)
+  for begin in range(0, steps, per_dispatch):
+    yield order[begin : begin + per_dispatch]
+
+
 def _settle(history, position, first_step, checkpoints, progress):
   """Waits for one dispatch's metrics and stops if a loss is not finite."""
   metrics = history[position] = jax.device_get(history[position])
@@ -305,8 +319,9 @@ def _settle(history, position, first_step, checkpoints, progress):
   if bad.size:
     step = first_step + before + int(bad[0]) + 1
     _stop("loss", metrics["loss"][bad[0]], step, checkpoints)
-  progress.advance({name: float(v[-1]) for name, v in metrics.items()},
-                   len(metrics["loss"]))
+  progress.advance(
+    {name: float(v[-1]) for name, v in metrics.items()}, len(metrics["loss"])
+  )
 
 
 def _stop(what, value, step, checkpoints):

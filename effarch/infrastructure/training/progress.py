@@ -69,7 +69,7 @@ class Progress:
         note=f"{_numbers(metrics)} {self._rate():,.0f} examples/s",
       )
 
-  def evaluated(self, row: Mapping[str, float]) -> None:
+  def evaluated(self, row: Mapping[str, int | float]) -> None:
     """Tells of one evaluation."""
     numbers = {k: v for k, v in row.items() if k != "epoch"}
     speed = f"{self._rate():,.0f} examples/s" if self._rate() else ""
@@ -97,5 +97,5 @@ class Progress:
     return f"{minutes}:{seconds:02d} left"
 
 
-def _numbers(metrics: Mapping[str, float]) -> str:
+def _numbers(metrics: Mapping[str, int | float]) -> str:
   return " ".join(f"{name} {value:.4f}" for name, value in metrics.items())

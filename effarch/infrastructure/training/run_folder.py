@@ -125,7 +125,7 @@ class MetricLog:
       str(folder.path / "tensorboard"), purge_step=step + 1
     )
 
-  def write(self, step: int, values: Mapping[str, float]) -> None:
+  def write(self, step: int, values: Mapping[str, int | float]) -> None:
     """Adds one line; it is on its way to the disk when this returns."""
     self._file.write(json.dumps({"step": step, **values}) + "\n")
     self._file.flush()
@@ -163,9 +163,7 @@ def processor() -> str:
         name = line.split(":", 1)[1].strip()
         break
   cores = (
-    len(os.sched_getaffinity(0))
-    if sys.platform == "linux"
-    else os.cpu_count()
+    len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count()
   )
   return f"{name}, {cores} cores"
 

@@ -1,0 +1,55 @@
+"""1,797 handwritten digits, 8x8 grey pixels, that scikit-learn carries."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar
+
+import numpy as np
+from sklearn.datasets import load_digits
+
+from effarch.infrastructure.data.dataset import (
+  Dataset,
+  check_fraction,
+  check_split,
+  hold_out,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Digits:
+  """The test part of the UCI set, split here since it comes unsplit.
+
+  Args:
+    validation_fraction: of what is not test.
+    test_fraction: of all.
+    split_seed: the same seed gives the same three parts.
+  """
+
+  validation_fraction: float = 0.15
+  test_fraction: float = 0.2
+  split_seed: int = 0
+
+  input_shape: ClassVar[tuple[int, ...]] = (8, 8, 1)
+  class_names: ClassVar[tuple[str, ...]] = tuple("0123456789")
+
+  def __post_init__(self):
+    check_fraction("validation_fraction", self.validation_fraction)
+    check_fraction("test_fraction", self.test_fraction)
+
+  def load(self, split: str) -> Dataset:
+    """Returns one part; pixels 0 to 16 become 0 to 255."""
+    check_split(split)
+    raw = load_digits()
+    dataset = Dataset(
+      np.round(raw.images[..., None] * (255 / 16)).astype(np.uint8),
+      raw.target.astype(np.int32),
+      self.class_names,
+    )
+    rest, test = hold_out(dataset, self.test_fraction, self.split_seed)
+    if split == "test":
+      return test
+    train, validation = hold_out(
+      rest, self.validation_fraction, self.split_seed
+    )
+    return train if split == "train" else validation

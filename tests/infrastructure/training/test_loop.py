@@ -1,0 +1,297 @@
+"""The loop on eight-pixel images: exact resume, hooks, stops, any mesh."""
+
+import dataclasses
+import json
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+
+from effarch.errors import UserError
+from effarch.infrastructure.data import Dataset
+from effarch.infrastructure.training import (
+  Loop,
+  RunFolder,
+  Technique,
+  best_model,
+  evaluate,
+  fit,
+)
+from effarch.infrastructure.training import loop as loop_module
+
+
+class Net(nnx.Module):
+  """Everything that a state can hold: BatchNorm statistics, dropout's key."""
+
+  def __init__(self, rngs):
+    self.hidden = nnx.Linear(8, 8, rngs=rngs)
+    self.norm = nnx.BatchNorm(8, rngs=rngs)
+    self.dropout = nnx.Dropout(0.2, rngs=rngs)
+    self.out = nnx.Linear(8, 2, rngs=rngs)
+
+  def __call__(self, x):
+    x = self.norm(nnx.relu(self.hidden(x)))
+    return self.out(self.dropout(x))
+
+
+def blobs(size: int, seed: int) -> Dataset:
+  """Two classes that a line almost separates."""
+  generator = np.random.default_rng(seed)
+  labels = generator.integers(0, 2, size).astype(np.int32)
+  inputs = generator.normal(size=(size, 8)) + labels[:, None]
+  return Dataset(inputs.astype(np.float32), labels, ("left", "right"))
+
+
+TRAIN, VALIDATION = blobs(67, seed=0), blobs(21, seed=1)
+LOOP = Loop(epochs=4, batch_size=16)
+
+
+def train(folder, *, loop=LOOP, techniques=(), optimizer=None, seed=0):
+  return fit(
+    Net(nnx.Rngs(0)),
+    TRAIN,
+    VALIDATION,
+    loop=loop,
+    optimizer=optimizer or optax.adam(1e-2),
+    folder=RunFolder(folder),
+    seed=seed,
+    techniques=techniques,
+  )
+
+
+def trained_state(folder, techniques=()):
+  return nnx.state(best_model(Net(nnx.Rngs(9)), RunFolder(folder), techniques))
+
+
+def lines(folder):
+  return (folder / "metrics.jsonl").read_bytes()
+
+
+def without_time(result):
+  return {k: v for k, v in result.items() if k != "train_seconds"}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+  folder = tmp_path_factory.mktemp("undisturbed")
+  return folder, train(folder)
+
+
+def test_loss_falls_and_every_epoch_is_recorded(undisturbed):
+  folder, result = undisturbed
+  rows = [json.loads(line) for line in lines(folder).splitlines()]
+  assert [row["epoch"] for row in rows] == [1, 2, 3, 4]
+  assert [row["step"] for row in rows] == [4, 8, 12, 16]
+  assert rows[-1]["train/loss"] < rows[0]["train/loss"]
+  assert result["validation/accuracy"] == max(
+    row["validation/accuracy"] for row in rows
+  )
+  assert list((folder / "tensorboard").iterdir())
+
+
+def test_same_seed_same_bits_and_another_seed_others(undisturbed, tmp_path):
+  folder, _ = undisturbed
+  train(tmp_path / "again")
+  assert lines(tmp_path / "again") == lines(folder)
+  chex.assert_trees_all_equal(
+    trained_state(tmp_path / "again"), trained_state(folder)
+  )
+  train(tmp_path / "other", seed=1)
+  assert lines(tmp_path / "other") != lines(folder)
+
+
+class Interrupt(Exception):
+  pass
+
+
+@pytest.mark.parametrize("moment", ["log", "save", "after"])
+@pytest.mark.parametrize("epoch", [1, 3])
+def test_resumes_bit_for_bit(undisturbed, tmp_path, monkeypatch, moment, epoch):
+  """An interruption around the epoch's checkpoint changes nothing."""
+  folder, result = undisturbed
+  calls = 0
+  target, name = {
+    "log": (loop_module.MetricLog, "write"),
+    "save": (loop_module.Checkpoints, "save"),
+    "after": (loop_module.Progress, "evaluated"),
+  }[moment]
+  original = getattr(target, name)
+
+  def dying(self, *args, **kwargs):
+    nonlocal calls
+    calls += 1
+    if calls == epoch and moment == "save":
+      raise Interrupt
+    value = original(self, *args, **kwargs)
+    if calls == epoch:
+      raise Interrupt
+    return value
+
+  with monkeypatch.context() as patch:
+    patch.setattr(target, name, dying)
+    with pytest.raises(Interrupt):
+      train(tmp_path)
+  # What a process that dies in the middle of a line leaves.
+  with open(tmp_path / "metrics.jsonl", "a") as file:
+    file.write('{"step": 99, "epo')
+  resumed = train(tmp_path)
+  assert lines(tmp_path) == lines(folder)
+  assert without_time(resumed) == without_time(result)
+  chex.assert_trees_all_equal(trained_state(tmp_path), trained_state(folder))
+
+
+def test_a_finished_run_is_not_trained_again(undisturbed, tmp_path):
+  train(tmp_path)
+  before = lines(tmp_path)
+  trained_state(tmp_path)
+  train(tmp_path)
+  assert lines(tmp_path) == before
+
+
+@pytest.mark.parametrize("scanned", [False, True])
+@pytest.mark.parametrize("steps", [3, 4])
+def test_steps_in_one_dispatch_change_nothing(
+  undisturbed, tmp_path, monkeypatch, scanned, steps
+):
+  """Neither unrolled nor as a loop, whether or not they divide an epoch."""
+  folder, _ = undisturbed
+  monkeypatch.setattr(loop_module, "_unrolled", lambda: not scanned)
+  train(tmp_path, loop=dataclasses.replace(LOOP, steps_per_dispatch=steps))
+  for row, expected in zip(
+    RunFolder(tmp_path).read_lines("metrics.jsonl"),
+    RunFolder(folder).read_lines("metrics.jsonl"),
+    strict=True,
+  ):
+    chex.assert_trees_all_close(row, expected, rtol=1e-5)
+
+
+def test_best_checkpoint_is_by_validation_alone(tmp_path, monkeypatch):
+  """The epoch that validation prefers is what `best_model` returns."""
+  accuracies = iter([0.5, 0.9, 0.9, 0.3])
+  states = []
+
+  def judged(self, params, rest):
+    states.append(jax.device_get(params))
+    return {"loss": 1.0, "accuracy": next(accuracies)}
+
+  monkeypatch.setattr(loop_module.Evaluator, "__call__", judged)
+  result = train(tmp_path)
+  assert result["epoch"] == 3  # Of equals the later.
+  best = nnx.state(best_model(Net(nnx.Rngs(9)), RunFolder(tmp_path)), nnx.Param)
+  chex.assert_trees_all_equal(best, states[2])
+  kept = {p.name for p in (tmp_path / "checkpoints").iterdir() if p.is_dir()}
+  assert kept == {"12", "16"}
+
+
+class Poison(Technique):
+  """Makes one step's inputs NaN."""
+
+  def __init__(self, step):
+    self.step = step
+
+  def optimizer(self, tx):
+    def update(updates, state, params=None):
+      inner, count = state
+      updates, inner = tx.update(updates, inner, params)
+      bad = jnp.where(count == self.step, jnp.nan, 0.0)
+      updates = jax.tree.map(lambda u: u + bad, updates)
+      return updates, (inner, count + 1)
+
+    return optax.GradientTransformation(
+      lambda params: (tx.init(params), jnp.zeros((), jnp.int32)), update
+    )
+
+
+@pytest.mark.parametrize("per_dispatch", [1, 4])
+def test_stops_at_the_first_nan(tmp_path, per_dispatch):
+  loop = dataclasses.replace(LOOP, steps_per_dispatch=per_dispatch)
+  # The update of step 6 (from 1) breaks the parameters, so step 7 sees NaN.
+  with pytest.raises(FloatingPointError, match=r"nan at step 7;.*step 4 is"):
+    train(tmp_path, loop=loop, techniques=[Poison(5)])
+  assert len(lines(tmp_path).splitlines()) == 1
+
+
+def test_nan_after_the_last_step_reaches_no_checkpoint(tmp_path):
+  with pytest.raises(FloatingPointError, match="validation loss is nan"):
+    train(tmp_path, techniques=[Poison(3)])
+  with pytest.raises(UserError, match="holds no checkpoint"):
+    trained_state(tmp_path)
+
+
+def test_refuses_more_than_there_is(tmp_path):
+  with pytest.raises(UserError, match="batch_size: 68 is more than the 67"):
+    train(tmp_path, loop=Loop(epochs=1, batch_size=68))
+  for wrong in ({"epochs": 0}, {"batch_size": 0}, {"steps_per_dispatch": -1}):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+      Loop(**{"epochs": 1, "batch_size": 1, **wrong})
+
+
+def test_evaluation_is_exact_whatever_the_batch_size():
+  model = Net(nnx.Rngs(0))
+  model.eval()
+  logits = np.asarray(model(jnp.asarray(VALIDATION.inputs)))
+  right = np.mean(np.argmax(logits, -1) == VALIDATION.labels)
+  loss = optax.softmax_cross_entropy_with_integer_labels(
+    logits, VALIDATION.labels
+  ).mean()
+  for batch_size in (1, 4, 21, 50):
+    means = evaluate(model, VALIDATION, batch_size=batch_size)
+    assert means["accuracy"] == pytest.approx(right, abs=1e-12)
+    assert means["loss"] == pytest.approx(float(loss), rel=1e-5)
+
+
+@dataclasses.dataclass(frozen=True)
+class Recorder(Technique):
+  """Wraps the loss in a factor, and notes the order of the hooks."""
+
+  factor: float
+  notes: list = dataclasses.field(default_factory=list, hash=False)
+
+  def model(self, model):
+    self.notes.append(("model", self.factor))
+    return model
+
+  def loss(self, loss_fn):
+    def scaled(model, batch):
+      losses, metrics = loss_fn(model, batch)
+      return self.factor * losses + self.factor, metrics
+
+    return scaled
+
+  def finish(self, model):
+    self.notes.append(("finish", self.factor))
+    return model
+
+
+def test_techniques_compose_in_the_order_listed(tmp_path, undisturbed):
+  notes = []
+  techniques = [Recorder(2.0, notes), Recorder(3.0, notes)]
+  train(tmp_path, techniques=techniques, optimizer=optax.sgd(0.0))
+  train(tmp_path / "plain", optimizer=optax.sgd(0.0))
+  trained_state(tmp_path, techniques)
+  row = RunFolder(tmp_path).read_lines("metrics.jsonl")[0]
+  plain = RunFolder(tmp_path / "plain").read_lines("metrics.jsonl")[0]
+  # 3 (2 loss + 2) + 3: the last listed is outermost.
+  assert row["train/loss"] == pytest.approx(6 * plain["train/loss"] + 9)
+  # Evaluation keeps the plain loss.
+  assert row["validation/loss"] == pytest.approx(plain["validation/loss"])
+  assert [n for n in notes if n[0] == "finish"] == [
+    ("finish", 2.0),
+    ("finish", 3.0),
+  ]
+
+
+def test_the_step_compiles_once(tmp_path):
+  chex.clear_trace_counter()
+  traced = chex.assert_max_traces(n=1)
+
+  @dataclasses.dataclass(frozen=True)
+  class Counting(Technique):
+    def loss(self, loss_fn):
+      return traced(loss_fn)
+
+  train(tmp_path, techniques=[Counting()])
