@@ -1,0 +1,86 @@
+import chex
+import jax
+import jax.numpy as jnp
+import pytest
+from flax import nnx
+
+from effarch.architectures.models import MODELS
+from effarch.infrastructure.cost import model_cost
+
+# The survey's own models, 32x32x3 and 10 classes, moving statistics counted.
+SURVEY_PARAMETERS = {
+  0.05: 14_713,
+  0.1: 26_044,
+  0.25: 98_570,
+  0.5: 350_058,
+  0.75: 764_874,
+  1.0: 1_343_018,
+}
+
+
+def survey_cnn(**arguments):
+  arguments = {"input_shape": (32, 32, 3), "num_classes": 10, **arguments}
+  return MODELS["survey_cnn"](**arguments, rngs=nnx.Rngs(0))
+
+
+@pytest.mark.parametrize(("width", "expected"), SURVEY_PARAMETERS.items())
+def test_parameters_are_the_surveys(width, expected):
+  model = nnx.eval_shape(lambda: survey_cnn(width_multiplier=width))
+  model.eval()
+  cost = model_cost(model, jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32))
+  assert cost.params + cost.statistics == expected
+
+
+@pytest.mark.parametrize("convolution", ["standard", "separable"])
+@pytest.mark.parametrize("shape", [(8, 8, 1), (13, 17, 2)])
+def test_any_input_size_and_channels(convolution, shape):
+  model = survey_cnn(
+    input_shape=shape,
+    num_classes=3,
+    width_multiplier=0.05,
+    convolution=convolution,
+  )
+  model.eval()
+  logits = model(jnp.ones((2, *shape)))
+  chex.assert_shape(logits, (2, 3))
+  chex.assert_tree_all_finite(logits)
+
+
+def test_separable_sibling_costs_far_less():
+  costs = {}
+  for name in ("standard", "separable"):
+    model = survey_cnn(convolution=name)
+    model.eval()
+    costs[name] = model_cost(model, jnp.zeros((1, 32, 32, 3))).macs
+  assert costs["separable"] < costs["standard"] / 4
+
+
+def test_bfloat16_computes_in_half_and_answers_in_float32():
+  model = survey_cnn(width_multiplier=0.05, dtype="bfloat16")
+  for leaf in jax.tree.leaves(nnx.state(model, nnx.Param)):
+    assert leaf.dtype == jnp.float32
+  graphdef, state = nnx.split(model)
+  text = str(
+    jax.make_jaxpr(lambda s, x: nnx.merge(graphdef, s)(x))(
+      state, jnp.zeros((1, 32, 32, 3))
+    )
+  )
+  convolutions = [line for line in text.split("\n") if "conv_general" in line]
+  assert len(convolutions) == 6
+  assert all("bf16[" in line for line in convolutions)
+  assert model(jnp.zeros((2, 32, 32, 3))).dtype == jnp.float32
+
+
+@pytest.mark.parametrize(
+  ("arguments", "message"),
+  [
+    ({"width_multiplier": 0.0}, r"width_multiplier: 0.0 is not in \(0, 8\]"),
+    ({"width_multiplier": 9.0}, "width_multiplier: 9.0"),
+    ({"convolution": "depth"}, "convolution: 'depth' is none of"),
+    ({"dtype": "int8"}, "dtype: 'int8'"),
+    ({"input_shape": (7, 32, 3)}, "input_shape: .* 8 x 8"),
+  ],
+)
+def test_refuses_the_impossible(arguments, message):
+  with pytest.raises(ValueError, match=message):
+    survey_cnn(**arguments)
