@@ -5,7 +5,7 @@
 Variants: `w` the width, `augment` and `smooth` the techniques, `epochs`.
 The survey reports 71.7 % at width 0.05 and 84.1 % at 0.25 with augmentation,
 after 100 epochs, best test epoch. What this config reached, and how long it
-took, is in `results/cifar10_jpeg_cpu.md`.
+took, is in `results/cifar10_jpeg_cpu.json`.
 """
 
 from ml_collections import ConfigDict
