@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -23,7 +24,7 @@ def did_you_mean(word: str, words: Iterable[str]) -> str:
 
 def construct(
   target: Callable[..., Any],
-  config: Mapping[str, Any],
+  config: Mapping[str, Any] | ConfigDict,
   where: str,
   **inputs: Any,
 ) -> Any:
@@ -55,12 +56,16 @@ def construct(
   except UserError:
     raise
   except (ValueError, TypeError) as error:
-    raise UserError(f"{where}.{_first_line(error)}") from error
+    told = str(error).strip().split("\n")[0]
+    names_argument = re.split(r"\W", told)[0] in allowed
+    raise UserError(
+      f"{where}{'.' if names_argument else ': '}{told}"
+    ) from error
 
 
 def build(
   table: Mapping[str, Callable[..., Any]],
-  config: Mapping[str, Any],
+  config: Mapping[str, Any] | ConfigDict,
   where: str,
   **inputs: Any,
 ) -> Any:
@@ -136,7 +141,3 @@ def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
 
 def _plain(value: Any) -> Any:
   return value.to_dict() if isinstance(value, ConfigDict) else value
-
-
-def _first_line(error: Exception) -> str:
-  return str(error).strip().split("\n")[0]

@@ -1,0 +1,97 @@
+import dataclasses
+
+import pytest
+from ml_collections import ConfigDict
+
+from effarch.config import build, construct, flatten, parse_variant
+from effarch.errors import UserError
+
+
+@dataclasses.dataclass
+class Layer:
+  features: int
+  scale: float = 1.0
+
+  def __post_init__(self):
+    if self.scale <= 0:
+      raise ValueError(f"scale: {self.scale} is not positive")
+
+
+def wrongly_typed(width: float) -> float:
+  return width / 2
+
+
+TABLE = {"layer": Layer, "wrongly_typed": wrongly_typed}
+
+
+def test_builds_what_the_name_says():
+  config = ConfigDict({"name": "layer", "features": 3})
+  assert build(TABLE, config, "config.model", scale=2.0) == Layer(3, 2.0)
+
+
+@pytest.mark.parametrize(
+  ("config", "message"),
+  [
+    (
+      {"name": "lyer"},
+      r"config\.model\.name: 'lyer' is unknown; did you mean 'layer'\?",
+    ),
+    (
+      {"name": "layer", "featurs": 1},
+      r"config\.model\.featurs: unknown; did you mean 'features'\?",
+    ),
+    ({"name": "layer"}, r"config\.model\.features: missing"),
+    (
+      {"name": "layer", "features": 1, "scale": 0.0},
+      r"config\.model\.scale: 0.0 is not positive",
+    ),
+    (
+      {"name": "wrongly_typed", "width": "wide"},
+      r"config\.model: .*unsupported operand",
+    ),
+    ({}, r"config\.model\.name: None is unknown"),
+  ],
+)
+def test_errors_name_the_place_and_the_mend(config, message):
+  with pytest.raises(UserError, match=message) as caught:
+    build(TABLE, config, "config.model")
+  assert "\n" not in str(caught.value)
+
+
+def test_the_programs_own_inputs_are_not_the_users():
+  with pytest.raises(UserError, match=r"config\.scale: unknown"):
+    construct(Layer, {"features": 1, "scale": 2.0}, "config", scale=1.0)
+
+
+def test_variants_are_typed_by_their_defaults():
+  defaults = {"w": 1.0, "epochs": 3, "augment": False, "kind": "a"}
+  assert parse_variant("", **defaults).to_dict() == defaults
+  parsed = parse_variant("w=0.25,augment,epochs=7,kind=b", **defaults)
+  assert parsed.to_dict() == {
+    "w": 0.25,
+    "epochs": 7,
+    "augment": True,
+    "kind": "b",
+  }
+  assert not parse_variant("augment=false", augment=True).augment
+
+
+@pytest.mark.parametrize(
+  ("text", "message"),
+  [
+    ("wide=1", "variant 'wide': choose from"),
+    ("epoch=1", "did you mean 'epochs'"),
+    ("epochs=1.5", "variant 'epochs': '1.5' is no int"),
+    ("augment=perhaps", "variant 'augment': 'perhaps' is no bool"),
+  ],
+)
+def test_variants_refuse_what_is_unknown(text, message):
+  with pytest.raises(UserError, match=message):
+    parse_variant(text, epochs=1, augment=False)
+
+
+def test_flatten_names_every_leaf():
+  tree = {"a": {"b": 1, "c": (2, 3)}, "d": ({"e": 4}, {"e": 5})}
+  leaves = {"a.b": 1, "a.c": (2, 3), "d[0].e": 4, "d[1].e": 5}
+  assert flatten(tree) == leaves
+  assert flatten(ConfigDict(tree)) == leaves
