@@ -1,0 +1,122 @@
+"""The commands as a user meets them, in processes of their own."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[2]
+DIGITS = "--config=configs/digits.py"
+SHORT = [
+  "--config.training.epochs=2",
+  "--config.training.evaluate_every=1",
+  "--config.model.width_multiplier=0.05",
+]
+
+
+def run(name, *arguments):
+  return subprocess.run(
+    [sys.executable, "-m", f"experiments.{name}", *arguments],
+    cwd=ROOT,
+    env={**os.environ, "COLUMNS": "200"},
+    capture_output=True,
+    text=True,
+    timeout=300,
+  )
+
+
+@pytest.mark.parametrize(
+  ("arguments", "message"),
+  [
+    ([], "--config=FILE is missing"),
+    (["--config=configs/none.py"], "configs/none.py"),
+    ([DIGITS + ":w=x"], "variant 'w': 'x' is no float"),
+    (
+      [DIGITS, "--config.model.widht_multiplier=1"],
+      "config.model.widht_multiplier: unknown; did you mean "
+      "'model.width_multiplier'?",
+    ),
+    ([DIGITS, "--config.seed=1.5"], "config.seed: '1.5' is of a wrong type"),
+    (
+      [DIGITS, "--config.model.width_multiplier=0"],
+      "config.model.width_multiplier: 0.0 is not in (0, 8]",
+    ),
+    ([DIGITS, "--wrkdir=x"], "wrkdir"),
+  ],
+)
+def test_a_mistake_ends_in_one_line(arguments, message):
+  done = run("train", *arguments)
+  assert done.returncode == 2
+  assert done.stderr.startswith("error: ")
+  assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+  assert message in done.stderr
+
+
+def test_train_export_report(tmp_path):
+  folder = tmp_path / "study" / "one"
+  done = run("train", DIGITS, *SHORT, f"--workdir={folder}")
+  assert done.returncode == 0, done.stderr
+  assert "test accuracy" in done.stdout
+  again = run("train", DIGITS, *SHORT, f"--workdir={folder}")
+  assert again.stdout.splitlines()[-1] == done.stdout.splitlines()[-1]
+
+  other = run("train", DIGITS, f"--workdir={folder}")
+  assert other.returncode == 2
+  assert "holds a run with config.model.width_multiplier=0.05" in other.stderr
+
+  done = run("export", f"--workdir={folder}")
+  assert done.returncode == 0, done.stderr
+  for precision in ("float32", "int8"):
+    row = json.loads((folder / f"artifacts/{precision}.json").read_text())
+    file = folder / row["file"]
+    assert row["size_bytes"] == file.stat().st_size
+    assert row["latency_us"] > 0
+    if precision == "float32":
+      assert row["differs"] == 0
+
+  done = run("report", str(tmp_path / "study"))
+  assert done.returncode == 0, done.stderr
+  for name in ("report.html", "frontier.png", "frontier.csv", "frontier.json"):
+    assert (tmp_path / "study" / name).stat().st_size > 0
+
+
+def test_measure_tells_the_surveys_parameters():
+  done = run("measure", "--config=configs/survey/cifar10.py:w=0.05")
+  assert done.returncode == 0, done.stderr
+  assert "14,549" in done.stdout
+  assert "latency" in done.stdout
+
+
+def test_pareto_runs_a_grid_and_takes_it_up_again(tmp_path):
+  arguments = [
+    *(DIGITS, "--config.training.epochs=1"),
+    "--config.study.grid.model.width_multiplier=(0.05,)",
+    f"--workdir={tmp_path}",
+  ]
+  done = run("pareto", *arguments)
+  assert done.returncode == 0, done.stderr
+  rows = json.loads((tmp_path / "frontier.json").read_text())
+  assert len(rows) == 4
+  assert any(row["frontier"] for row in rows)
+  # A run folder tells the command that makes it.
+  lines = (tmp_path / rows[0]["run"] / "provenance.jsonl").read_text()
+  command = json.loads(lines.splitlines()[-1])["command"]
+  assert "experiments.train" in command
+  assert "--config.model.width_multiplier=0.05" in command
+  again = run("pareto", *arguments)
+  assert again.returncode == 0, again.stderr
+  assert json.loads((tmp_path / "frontier.json").read_text()) == rows
+
+
+def test_export_and_report_say_what_is_missing(tmp_path):
+  for done in (
+    run("export"),
+    run("export", f"--workdir={tmp_path}"),
+    run("report"),
+    run("report", str(tmp_path)),
+  ):
+    assert done.returncode == 2
+    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
