@@ -41,7 +41,9 @@ class Dataset:
     )
 
 
-def decode(inputs: Num[Array, " ..."]) -> Num[Array, " ..."]:
+def decode(
+  inputs: Num[Array, " ..."] | Num[np.ndarray, " ..."],
+) -> Num[Array, " ..."]:
   """Returns what models see: uint8 pixels as floats in [-1, 1]."""
   if inputs.dtype == jnp.uint8:
     return jnp.asarray(inputs, jnp.float32) / 127.5 - 1.0

@@ -31,6 +31,7 @@ def evaluate(
     batch_size: examples at a time; rounded up to fill the devices.
   """
   graphdef, state = nnx.split(model)
+  state = jax.device_put(state, meshes.replicated(meshes.data_mesh()))
   return Evaluator(graphdef, dataset, loss_fn, batch_size)(state)
 
 

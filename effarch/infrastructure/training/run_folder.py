@@ -22,6 +22,7 @@ from typing import Any
 import jax
 from tensorboardX import SummaryWriter
 
+from effarch.config import flatten
 from effarch.errors import UserError
 
 _PACKAGES = ("effarch", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint")
@@ -182,9 +183,7 @@ def _commit() -> str | None:
 
 
 def _refuse_difference(path, old, new) -> None:
-  if old == new:
-    return
-  before, after = _leaves(old), _leaves(new)
+  before, after = flatten(old, "config"), flatten(new, "config")
   for key in sorted({**before, **after}):
     was, now = before.get(key), after.get(key)
     if was != now:
@@ -192,19 +191,3 @@ def _refuse_difference(path, old, new) -> None:
         f"workdir {path}: holds a run with {key}={was!r}, not {now!r}; "
         "give another --workdir or remove the folder"
       )
-
-
-def _leaves(tree: Any, prefix: str = "config") -> dict[str, Any]:
-  items = (
-    tree.items()
-    if isinstance(tree, dict)
-    else enumerate(tree)
-    if isinstance(tree, list)
-    else None
-  )
-  if items is None:
-    return {prefix: tree}
-  leaves = {}
-  for key, value in items:
-    leaves.update(_leaves(value, f"{prefix}.{key}"))
-  return leaves

@@ -1,0 +1,52 @@
+"""Notebooks lie here without outputs, and run from top to bottom.
+
+A notebook's cell tagged `parameters` holds its sizes; tests put smaller ones
+there.
+"""
+
+import pathlib
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+FOLDER = pathlib.Path(__file__).parents[2] / "colabs"
+NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
+# What tests put into the parameters cell.
+SMALL = {"01_tour": {"EPOCHS": 2, "WIDTH": 0.05}}
+
+
+def read(path):
+  return nbformat.read(path, as_version=4)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_notebook_is_kept_clean(path):
+  notebook = read(path)
+  nbformat.validate(notebook)
+  for cell in notebook.cells:
+    if cell.cell_type == "code":
+      assert not cell.outputs, "run nbstripout"
+      assert cell.execution_count is None, "run nbstripout"
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_notebook_runs(path, tmp_path):
+  notebook = read(path)
+  (cell,) = [
+    c for c in notebook.cells if "parameters" in c.metadata.get("tags", ())
+  ]
+  sizes = {**SMALL[path.stem], "WORKDIR": str(tmp_path)}
+  for name in sizes:
+    assert f"{name} = " in cell.source, f"no parameter {name}"
+  cell.source = "\n".join(f"{k} = {v!r}" for k, v in sizes.items())
+  resources = {"metadata": {"path": str(FOLDER)}}
+  NotebookClient(notebook, timeout=300, resources=resources).execute()
+  pictures = [
+    output
+    for cell in notebook.cells
+    if cell.cell_type == "code"
+    for output in cell.outputs
+    if "image/png" in output.get("data", {})
+  ]
+  assert pictures, "it shows no picture"
