@@ -26,9 +26,9 @@ def get_config(variant: str = "") -> ConfigDict:
     {"name": "flip_translate", "horizontal_flip": False, "max_shift": 1},
     {"name": "label_smoothing", "smoothing": 0.1},
   )
-  config.training.epochs = 40
-  config.training.batch_size = 64
-  config.training.evaluate_every = 4
+  config.update(
+    {"training": {"epochs": 40, "batch_size": 64, "evaluate_every": 4}}
+  )
   config.study = ConfigDict(
     {
       "grid": {

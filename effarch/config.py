@@ -48,9 +48,9 @@ def construct(
     if key not in allowed:
       raise UserError(f"{where}.{key}: unknown; {did_you_mean(key, allowed)}")
   for name in allowed:
-    if parameters[name].default is inspect.Parameter.empty:
-      if name not in config:
-        raise UserError(f"{where}.{name}: missing")
+    needed = parameters[name].default is inspect.Parameter.empty
+    if needed and name not in config:
+      raise UserError(f"{where}.{name}: missing")
   try:
     return target(**{k: _plain(v) for k, v in config.items()}, **inputs)
   except UserError:

@@ -88,6 +88,7 @@ def check_technique(technique: Technique) -> None:
   Args:
     technique: as a config would make it.
   """
+  assert dataclasses.is_dataclass(technique), "no dataclass"
   assert hash(technique) == hash(dataclasses.replace(technique)), "not frozen"
   key = jax.random.key(0)
   images = jax.random.uniform(key, (8, 8, 8, 1), minval=-1, maxval=1)

@@ -7,7 +7,7 @@ import re
 import shlex
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn, cast
 
 from absl import app, flags, logging
 from ml_collections import ConfigDict
@@ -79,7 +79,7 @@ def workdir(default: str | None = None) -> pathlib.Path:
 
 def run_name() -> str:
   """Returns variant and overrides, `w=0.25,seed=1`; else `default`."""
-  variant = flags.FLAGS["config"].config_filename.partition(":")[2]
+  variant = config_file().partition(":")[2]
   overrides = [
     f"{key.split('.')[-1]}={value}"
     for key, value in _overrides(sys.argv)
@@ -91,7 +91,7 @@ def run_name() -> str:
 
 def config_file() -> str:
   """Returns `FILE[:variant]`, as it was given."""
-  return flags.FLAGS["config"].config_filename
+  return library.get_config_filename(flags.FLAGS["config"])
 
 
 def command_line() -> str:
@@ -138,7 +138,7 @@ def _check_keys(argv: list[str]) -> None:
     return
   parser = library.ConfigFileFlagParser("config")
   try:
-    keys = flatten(dict(parser.parse(named[1]).items()))
+    keys = flatten(dict(cast(ConfigDict, parser.parse(named[1])).items()))
   except Exception as error:  # Whatever the file's own code may raise.
     lines = str(error).strip().split("\n")
     told = lines[-1].removeprefix("effarch.errors.UserError: ")
@@ -156,6 +156,6 @@ def _first_line(error: Exception) -> str:
   return lines[0] if lines else type(error).__name__
 
 
-def _exit(message: str) -> None:
+def _exit(message: str) -> NoReturn:
   print(f"error: {message}", file=sys.stderr)
   sys.exit(2)

@@ -1,4 +1,4 @@
-"""Every test runs with shapes checked, on the CPU, with compiled code cached."""
+"""Tests run on the CPU, with shapes checked and compiled code cached."""
 
 import os
 import pathlib
@@ -10,12 +10,12 @@ _CACHE = pathlib.Path(tempfile.gettempdir()) / "effarch-tests-jax-cache"
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_CACHE))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 
-import jaxtyping
+import jaxtyping  # noqa: E402
 
 jaxtyping.install_import_hook("effarch", "beartype.beartype")
 
-import pytest
-from hypothesis import settings
+import pytest  # noqa: E402
+from hypothesis import settings  # noqa: E402
 
 # The first example of a property compiles, so no example has a deadline.
 settings.register_profile("effarch", deadline=None, max_examples=25)

@@ -1,1 +1,1 @@
-"""The survey's own experiments, a file each: `get_config(variant)` returns its `ConfigDict`."""
+"""The survey's own experiments, a file each."""

@@ -45,7 +45,7 @@ def non_dominated(points: np.ndarray) -> np.ndarray:
   points = np.asarray(points, float)
   at_least = (points[:, None] >= points[None]).all(-1)
   better = (points[:, None] > points[None]).any(-1)
-  return ~(at_least & better).any(0)
+  return np.logical_not((at_least & better).any(0))
 
 
 def hypervolume(points: np.ndarray, reference: np.ndarray) -> float:

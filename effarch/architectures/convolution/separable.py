@@ -15,6 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from flax.nnx.nn import dtypes
 from jaxtyping import Array, Float
 
 
@@ -87,7 +88,7 @@ class SeparableConv(nnx.Module):
     self.dtype = dtype
 
   def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B H2 W2 F"]:
-    x, depthwise, mixing, bias = nnx.nn.dtypes.promote_dtype(
+    x, depthwise, mixing, bias = dtypes.promote_dtype(
       (
         x,
         self.depthwise_kernel[...],

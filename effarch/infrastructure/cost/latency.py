@@ -50,7 +50,8 @@ def latencies(
         start = time.perf_counter_ns()
         jax.block_until_ready(function())
         own.append((time.perf_counter_ns() - start) / 1e3)
+  percentiles = [np.percentile(own, (50, 90, 99)) for own in times]
   return [
-    Latency(*(float(q) for q in np.percentile(own, (50, 90, 99))), len(own))
-    for own in times
+    Latency(float(p50), float(p90), float(p99), each * rounds)
+    for p50, p90, p99 in percentiles
   ]

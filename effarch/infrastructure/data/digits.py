@@ -40,10 +40,11 @@ class Digits:
   def load(self, split: str) -> Dataset:
     """Returns one part; pixels 0 to 16 become 0 to 255."""
     check_split(split)
-    raw = load_digits()
+    features, labels = load_digits(return_X_y=True)
+    images = np.asarray(features).reshape(-1, 8, 8, 1)
     dataset = Dataset(
-      np.round(raw.images[..., None] * (255 / 16)).astype(np.uint8),
-      raw.target.astype(np.int32),
+      np.round(images * (255 / 16)).astype(np.uint8),
+      np.asarray(labels, np.int32),
       self.class_names,
     )
     rest, test = hold_out(dataset, self.test_fraction, self.split_seed)

@@ -3,6 +3,9 @@
 Every file has one signature, `serving_default`, from `inputs` to `logits`.
 """
 
+# The converter's native modules carry no types.
+# pyright: reportAttributeAccessIssue=false
+
 from __future__ import annotations
 
 import contextlib

@@ -70,7 +70,7 @@ class Checkpoints:
     }
     args = ocp.args.Composite(notes=ocp.args.JsonRestore(), **items)
     restored = self._manager.restore(step, args=args)
-    return {name: restored[name] for name in like}, restored.notes
+    return {name: restored[name] for name in like}, restored["notes"]
 
   def close(self) -> None:
     """Releases the manager's threads."""

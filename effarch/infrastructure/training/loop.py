@@ -11,7 +11,7 @@ import contextlib
 import dataclasses
 import time
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -172,7 +172,7 @@ def fit(
       if (epoch + 1) % loop.evaluate_every and epoch + 1 < loop.epochs:
         seconds += time.perf_counter() - started
         continue
-      row = {"epoch": epoch + 1}
+      row: dict[str, int | float] = {"epoch": epoch + 1}
       for name in history[0]:
         values = np.concatenate([metrics[name] for metrics in history])
         row[f"train/{name}"] = float(np.mean(values, dtype=np.float64))
@@ -271,7 +271,8 @@ def make_steps(graphdef, tx, techniques, loss_fn, num_classes, mesh):
         state.params
       )
       updates, opt_state = tx.update(gradients, state.opt_state, state.params)
-      params = optax.apply_updates(state.params, updates)
+      # A state is a tree like any other to Optax, and returned as one.
+      params = cast(nnx.State, optax.apply_updates(state.params, updates))
       return State(state.step + 1, params, rest, opt_state), metrics
 
     if not _unrolled():

@@ -121,7 +121,8 @@ class MetricLog:
       row for row in folder.read_lines("metrics.jsonl") if row["step"] <= step
     ]
     text = "".join(json.dumps(row) + "\n" for row in kept)
-    self._file = open(folder.write_bytes("metrics.jsonl", text.encode()), "a")
+    path = folder.write_bytes("metrics.jsonl", text.encode())
+    self._file = path.open("a")
     self._events = SummaryWriter(
       str(folder.path / "tensorboard"), purge_step=step + 1
     )

@@ -66,7 +66,7 @@ def test_exam_fails_mutants(mutant, params, message):
 
 def naive(x, depthwise, mixing, stride):
   """Valid padding, one output number at a time."""
-  batch, height, width, channels = x.shape
+  batch, height, width, _ = x.shape
   rows, columns = depthwise.shape[:2]
   out = np.zeros(
     (

@@ -104,7 +104,7 @@ def test_same_seed_same_bits_and_another_seed_others(undisturbed, tmp_path):
   assert lines(tmp_path / "other") != lines(folder)
 
 
-class Interrupt(Exception):
+class InterruptionError(Exception):
   pass
 
 
@@ -125,15 +125,15 @@ def test_resumes_bit_for_bit(undisturbed, tmp_path, monkeypatch, moment, epoch):
     nonlocal calls
     calls += 1
     if calls == epoch and moment == "save":
-      raise Interrupt
+      raise InterruptionError
     value = original(self, *args, **kwargs)
     if calls == epoch:
-      raise Interrupt
+      raise InterruptionError
     return value
 
   with monkeypatch.context() as patch:
     patch.setattr(target, name, dying)
-    with pytest.raises(Interrupt):
+    with pytest.raises(InterruptionError):
       train(tmp_path)
   # What a process that dies in the middle of a line leaves.
   with open(tmp_path / "metrics.jsonl", "a") as file:

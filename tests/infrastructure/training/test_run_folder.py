@@ -78,10 +78,10 @@ def test_log_drops_what_came_after_the_checkpoint(tmp_path):
 
 
 def test_says_what_is_no_run(tmp_path):
-  with pytest.raises(UserError, match="holds no config.json; not a run"):
+  with pytest.raises(UserError, match=r"holds no config\.json; not a run"):
     RunFolder(tmp_path).read("config.json")
   (tmp_path / "config.json").write_text("{")
-  with pytest.raises(UserError, match="config.json: "):
+  with pytest.raises(UserError, match=r"config\.json: "):
     RunFolder(tmp_path).read("config.json")
   (tmp_path / "file").write_text("")
   with pytest.raises(UserError, match="workdir"):
