@@ -57,6 +57,14 @@ setup(
     "tpu": ["jax[tpu]>=0.10"],
     "onnx": ["jax2onnx>=0.17", "onnxruntime"],
     "test": test,
-    "dev": [*test, "nbstripout", "playwright", "pre-commit", "pyright", "ruff"],
+    # Linters are pinned: a new release would find new faults in old code.
+    "dev": [
+      *test,
+      "nbstripout",
+      "playwright",
+      "pre-commit",
+      "pyright==1.1.414",
+      "ruff==0.17.6",
+    ],
   },
 )

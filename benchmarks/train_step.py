@@ -42,7 +42,7 @@ try:
 except ImportError:
   torch = None
 
-_BATCH, _RATE, _ROUNDS = 128, 1e-3, 7
+_BATCH, _RATE, _ROUNDS, _WIDTHS = 128, 1e-3, 7, (0.05, 1.0)
 
 
 def new_model(width: float) -> nnx.Module:
@@ -175,7 +175,7 @@ def main() -> None:
   for title in ("width", "", "images/s", "spread", "effarch is"):
     table.add_column(title, justify="right")
   rows = []
-  for width in (0.05, 1.0):
+  for width in _WIDTHS:
     rates = images_per_second(makers, width)
     ours = statistics.median(rates["effarch"])
     for name, values in rates.items():

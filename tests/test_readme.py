@@ -1,0 +1,92 @@
+"""Every command that the README shows runs, at small sizes."""
+
+import os
+import pathlib
+import re
+import shlex
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = pathlib.Path(__file__).parents[1]
+TEXT = (ROOT / "README.md").read_text()
+COMMANDS = [
+  line.split("  #")[0].strip()
+  for block in re.findall(r"```\n(.*?)```", TEXT, re.DOTALL)
+  for line in block.splitlines()
+]
+# CI runs `make demo` and `make test` themselves; benchmarks need PyTorch and
+# minutes, and a test of their own runs them shortened.
+ELSEWHERE = {
+  "make demo",
+  "make test",
+  "pip install torch",
+  "python -m benchmarks.train_step",
+}
+# Overrides that make a training short, on the images that the test makes.
+SHORT = [
+  "--config.training.epochs=1",
+  "--config.training.batch_size=8",
+  "--config.model.width_multiplier=0.05",
+]
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+  """Six images of each of two classes, for training and for the test."""
+  folder = tmp_path_factory.mktemp("images")
+  generator = np.random.default_rng(0)
+  for part in ("train", "test"):
+    for name in ("cat", "dog"):
+      (folder / part / name).mkdir(parents=True)
+      for number in range(12):
+        pixels = generator.integers(0, 256, (32, 32, 3)).astype(np.uint8)
+        file = folder / part / name / f"{number}.png"
+        Image.fromarray(pixels).save(file)
+  return folder
+
+
+def test_readme_shows_the_commands():
+  assert {"make demo", "make test"} <= set(COMMANDS)
+  modules = {c.split()[2] for c in COMMANDS if c.startswith("python -m")}
+  there = {
+    f"experiments.{file.stem}"
+    for file in (ROOT / "experiments").glob("*.py")
+    if file.stem not in ("__init__", "command")
+  }
+  assert there <= modules
+
+
+def test_every_command_runs(images, tmp_path):
+  """In README's order, for some use what others made."""
+  for command in COMMANDS:
+    if command in ELSEWHERE:
+      continue
+    words = shlex.split(command.replace("runs/", f"{tmp_path}/runs/"))
+    assert words[:2] == ["python", "-m"], command
+    words[0] = sys.executable
+    if "experiments.train" in words:
+      workdir = f"{tmp_path}/runs/survey/cifar10/w=0.25,seed=1"
+      if "seed=1" not in command:
+        workdir = f"{tmp_path}/runs/other"
+      words += SHORT
+      words += [
+        "--config.data.name=image_folder",
+        f"--config.data.path={images}",
+        f"--workdir={workdir}",
+      ]
+    if "experiments.pareto" in words:
+      words += [SHORT[0], "--config.study.grid.model.width_multiplier=(0.05,)"]
+      words += [f"--workdir={tmp_path}/runs/digits"]
+    done = subprocess.run(
+      words,
+      cwd=ROOT,
+      env={**os.environ, "COLUMNS": "200"},
+      capture_output=True,
+      text=True,
+      timeout=300,
+    )
+    assert done.returncode == 0, f"{command}\n{done.stderr}"
