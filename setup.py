@@ -44,7 +44,7 @@ setup(
     "ml-collections>=1.1",
     "numpy>=2",
     "optax",
-    "orbax-checkpoint>=0.12",
+    "orbax-checkpoint>=0.11.36",
     "pillow",
     "plotly>=6",
     "pooch",
