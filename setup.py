@@ -36,6 +36,7 @@ setup(
     "ai-edge-litert>=2.3,<3",
     "ai-edge-quantizer>=0.10,<0.11",
     "chex",
+    "filelock",
     "flax>=0.12",
     "jax>=0.10",
     "jaxtyping",

@@ -29,16 +29,10 @@ def get_config(variant: str = "") -> ConfigDict:
   config.update(
     {"training": {"epochs": 40, "batch_size": 64, "evaluate_every": 4}}
   )
-  config.study = ConfigDict(
+  config.study.grid.model = ConfigDict(
     {
-      "grid": {
-        "model": {
-          "convolution": ("standard", "separable"),
-          "width_multiplier": (0.05, 0.15, 0.5),
-        }
-      },
-      "quality": "accuracy",
-      "footprint": ("size_bytes", "latency_us"),
+      "convolution": ("standard", "separable"),
+      "width_multiplier": (0.05, 0.15, 0.5),
     }
   )
   return config

@@ -12,6 +12,14 @@ from ml_collections import ConfigDict
 
 from effarch.errors import UserError
 
+# Annotations that are checked, with the types of value that fit each.
+_SIMPLE = {
+  "bool": (bool,),
+  "float": (float, int),
+  "int": (int,),
+  "str": (str,),
+}
+
 
 def did_you_mean(word: str, words: Iterable[str]) -> str:
   """Returns a hint: the nearest of `words`, or all of them if none is near."""
@@ -40,13 +48,15 @@ def construct(
     UserError: an argument is unknown, missing, or refused by `target` with a
       `ValueError` or `TypeError` (whose text then starts with the argument).
   """
-  # NNX's metaclass hides the signature of the class itself.
-  maker = target.__init__ if isinstance(target, type) else target
-  parameters = inspect.signature(maker).parameters
-  allowed = [n for n in parameters if n not in inputs and n != "self"]
-  for key in config:
+  parameters = _parameters(target)
+  allowed = [name for name in parameters if name not in inputs]
+  for key, value in config.items():
     if key not in allowed:
       raise UserError(f"{where}.{key}: unknown; {did_you_mean(key, allowed)}")
+    kinds = _SIMPLE.get(str(parameters[key].annotation))
+    if kinds and type(value) not in kinds:
+      kind = parameters[key].annotation
+      raise UserError(f"{where}.{key}: {value!r} is no {kind}")
   for name in allowed:
     needed = parameters[name].default is inspect.Parameter.empty
     if needed and name not in config:
@@ -61,6 +71,19 @@ def construct(
     raise UserError(
       f"{where}{'.' if names_argument else ': '}{told}"
     ) from error
+
+
+def arguments(target: Callable[..., Any]) -> list[str]:
+  """Returns the names of what a class or function takes."""
+  return list(_parameters(target))
+
+
+def _parameters(target) -> dict[str, inspect.Parameter]:
+  # NNX's metaclass hides the signature of the class itself.
+  maker = target.__init__ if isinstance(target, type) else target
+  found = dict(inspect.signature(maker).parameters)
+  found.pop("self", None)
+  return found
 
 
 def build(
@@ -81,12 +104,12 @@ def build(
     UserError: no such name or argument (the nearest is named), or a value
       that was refused.
   """
-  arguments = dict(config)
-  name = arguments.pop("name", None)
+  entries = dict(config)
+  name = entries.pop("name", None)
   if name not in table:
     hint = did_you_mean(str(name), table)
     raise UserError(f"{where}.name: {name!r} is unknown; {hint}")
-  return construct(table[name], arguments, where, **inputs)
+  return construct(table[name], entries, where, **inputs)
 
 
 def parse_variant(text: str | None, **defaults: Any) -> ConfigDict:

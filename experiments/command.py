@@ -14,12 +14,19 @@ from ml_collections import ConfigDict
 from ml_collections.config_flags import config_flags as library
 from rich.console import Console
 
-from effarch.config import did_you_mean, flatten
+from effarch.automation.trial import NAMED
+from effarch.config import arguments, did_you_mean, flatten
 from effarch.errors import UserError
 
 _CONFIG = library.DEFINE_config_file(
-  "config", help_string="FILE[:variant]; --config.KEY=VALUE overrides a key."
+  "config",
+  help_string="FILE[:variant]; --config.KEY=VALUE overrides a key.",
+  # Keys that the file leaves at their defaults; `_check_keys` knows them.
+  accept_new_attributes=True,
+  lock_config=False,
 )
+# What the trial itself reads of a part that has a name.
+_OWN = {"optimizer": ("learning_rate", "clip_norm", "schedule")}
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where the run is recorded.")
 
 
@@ -44,9 +51,20 @@ def config() -> ConfigDict:
   Raises:
     UserError: there is none.
   """
-  if _CONFIG.value is None:
+  chosen = _CONFIG.value
+  if chosen is None:
     raise UserError("--config=FILE is missing, say --config=configs/digits.py")
-  return _CONFIG.value
+  overridden = dict(_overrides(sys.argv))
+  for path, (table, _) in NAMED.items():
+    name = overridden.get(f"{path}.name")
+    if (
+      name and name in table
+    ):  # Entries of what stood there before mean nothing now.
+      kept = {"name", *_OWN.get(path, ()), *arguments(table[name])}
+      for key in set(chosen[path]) - kept:
+        if f"{path}.{key}" not in overridden:
+          del chosen[path][key]
+  return chosen
 
 
 def trial_config() -> dict[str, Any]:
@@ -113,7 +131,8 @@ def _study_name() -> str:
 
 
 def _overrides(argv: list[str]) -> list[tuple[str, str]]:
-  found = [re.match(r"--?config\.([^=]+)=?(.*)", arg) for arg in argv]
+  """Returns the keys and values of `--config.KEY=VALUE`."""
+  found = [re.match(r"--?config\.([^=]+)=(.*)", arg) for arg in argv]
   return [(match[1], match[2]) for match in found if match]
 
 
@@ -126,7 +145,7 @@ def _parse(argv: list[str]) -> list[str]:
     _exit(str(error))
   except Exception as error:  # The libraries raise a dozen kinds.
     for key, value in _overrides(argv):
-      if f"config.{key}=" in str(error) or len(_overrides(argv)) == 1:
+      if re.search(rf"config\.{re.escape(key)}\b", str(error)):
         _exit(f"config.{key}: {value!r} is of a wrong type")
     _exit(_first_line(error))
 
@@ -138,17 +157,36 @@ def _check_keys(argv: list[str]) -> None:
     return
   parser = library.ConfigFileFlagParser("config")
   try:
-    keys = flatten(dict(cast(ConfigDict, parser.parse(named[1])).items()))
+    plain = dict(cast(ConfigDict, parser.parse(named[1])).items())
   except Exception as error:  # Whatever the file's own code may raise.
     lines = str(error).strip().split("\n")
     told = lines[-1].removeprefix("effarch.errors.UserError: ")
     raise UserError(f"--config={named[1]}: {told.strip()}") from error
+  for arg in argv:
+    if re.match(r"--?config\.[^=]*$", arg):
+      raise UserError(f"{arg}: lacks its value; write {arg}=VALUE")
+  keys = {*flatten(plain), *_defaults(plain, dict(_overrides(argv)))}
   groups = {
     key[: match.start()] for key in keys for match in re.finditer(r"[.[]", key)
   }
   for key, _ in _overrides(argv):
     if key not in keys and key not in groups:
       raise UserError(f"config.{key}: unknown; {did_you_mean(key, keys)}")
+
+
+def _defaults(plain: dict[str, Any], overrides: dict[str, str]) -> set[str]:
+  """Returns what the chosen source, model, ... take, in the file or not."""
+  found = set()
+  for path, (table, added) in NAMED.items():
+    group = plain
+    for part in path.split("."):
+      group = group.get(part, {})
+    name = overrides.get(f"{path}.name", group.get("name"))
+    if name and name in table:
+      found |= {
+        f"{path}.{key}" for key in arguments(table[name]) if key not in added
+      }
+  return found
 
 
 def _first_line(error: Exception) -> str:

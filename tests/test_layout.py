@@ -31,7 +31,9 @@ def imported_rooms(source: str) -> set[str]:
     names = []
     if isinstance(node, ast.Import):
       names = [alias.name for alias in node.names]
-    elif isinstance(node, ast.ImportFrom) and node.module:
+    elif isinstance(node, ast.ImportFrom):
+      assert not node.level, "a relative import"
+      assert node.module
       names = [f"{node.module}.{alias.name}" for alias in node.names]
     for name in names:
       parts = name.split(".")

@@ -1,8 +1,10 @@
-"""The survey's CNN on CIFAR-10: one width, augmented (arXiv:2106.08962).
+"""The survey's CNN on CIFAR-10, augmented (arXiv:2106.08962).
 
   python -m experiments.train --config=configs/survey/cifar10.py:w=0.25
+  python -m experiments.pareto --config=configs/survey/cifar10.py
 
-Variants: `w` the width, `augment` and `smooth` the techniques, `epochs`.
+The second trains and ships all of the survey's widths up to 1. Variants: `w`
+the width of the first, `augment` and `smooth` the techniques, `epochs`.
 The survey reports 71.7 % at width 0.05 and 84.1 % at 0.25 with augmentation,
 after 100 epochs, best test epoch. What this config reached, and how long it
 took, is in `results/cifar10_jpeg_cpu.json`.
@@ -59,5 +61,12 @@ def get_config(variant: str = "") -> ConfigDict:
         "steps_per_dispatch": 0,
       },
       "export": {"precisions": ("float32", "int8"), "calibration_size": 200},
+      "study": {
+        "grid": {
+          "model": {"width_multiplier": (0.05, 0.1, 0.25, 0.5, 0.75, 1.0)}
+        },
+        "quality": "accuracy",
+        "footprint": ("size_bytes", "latency_us"),
+      },
     }
   )

@@ -8,6 +8,7 @@ The config's parts are `seed`, `data`, `model`, `techniques` (a list),
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,7 +18,7 @@ import optax
 from flax import nnx
 
 from effarch.architectures.models import MODELS
-from effarch.config import build, construct, did_you_mean
+from effarch.config import build, construct, did_you_mean, flatten
 from effarch.errors import UserError
 from effarch.infrastructure.cost import ModelCost, model_cost
 from effarch.infrastructure.data import SOURCES
@@ -50,6 +51,15 @@ _PARTS = (
 )
 
 
+# The config's parts that have a `name`, with what the program adds to each.
+NAMED: dict[str, tuple[Mapping[str, Any], tuple[str, ...]]] = {
+  "data": (SOURCES, ()),
+  "model": (MODELS, ("input_shape", "num_classes", "rngs")),
+  "optimizer": (OPTIMIZERS, ()),
+  "optimizer.schedule": (SCHEDULES, ("learning_rate", "total_steps")),
+}
+
+
 @dataclasses.dataclass(frozen=True)
 class Export:
   """What ships.
@@ -63,6 +73,8 @@ class Export:
   calibration_size: int = 200
 
   def __post_init__(self):
+    if not self.precisions:
+      raise ValueError("precisions: is empty")
     for name in self.precisions:
       if name not in PRECISIONS:
         hint = did_you_mean(name, PRECISIONS)
@@ -105,11 +117,15 @@ class Trial:
     self._optimizer(total_steps=1000)
     nnx.eval_shape(self.model)
 
-  def model(self) -> nnx.Module:
-    """Returns a new model with the seed's initial parameters."""
+  def model(self, **changes: Any) -> nnx.Module:
+    """Returns a new model with the seed's initial parameters.
+
+    Args:
+      **changes: entries that replace those of the config.
+    """
     return build(
       MODELS,
-      self.config["model"],
+      {**self.config["model"], **changes},
       "config.model",
       input_shape=self.source.input_shape,
       num_classes=len(self.source.class_names),
@@ -163,13 +179,23 @@ class Trial:
   def ship(self, folder: RunFolder) -> list[dict[str, Any]]:
     """Writes the run's artifacts; see `effarch.infrastructure.export.ship`.
 
-    Those that are there already are kept.
+    Those that are there already are kept. A model that was trained in
+    bfloat16 ships computing in float32, which the files' runtimes have.
+
+    Raises:
+      UserError: the training is not finished.
     """
+    if not folder.has("result.json"):
+      raise UserError(
+        f"{folder.path}: its training is not finished; give the command that "
+        "trains it again"
+      )
     rows = read_artifacts(folder)
     if {row["precision"] for row in rows} >= set(self.export.precisions):
       return rows
+    model = self.model(dtype="float32")
     return ship(
-      self.trained(folder),
+      best_model(model, folder, self.techniques),
       folder,
       train=self.source.load("train"),
       validation=self.source.load("validation"),
@@ -184,8 +210,14 @@ class Trial:
     for key in ("learning_rate", "clip_norm", "schedule"):
       if key not in entries:
         raise UserError(f"{where}.{key}: missing")
+    for key, value in flatten(entries).items():
+      number = isinstance(value, int | float)
+      if number and not 0 <= value < math.inf:
+        raise UserError(f"{where}.{key}: {value} is not in [0, inf)")
+      if not number and key in ("learning_rate", "clip_norm"):
+        raise UserError(f"{where}.{key}: {value!r} is no number")
     learning_rate = entries.pop("learning_rate")
-    if not learning_rate > 0:
+    if not learning_rate:
       raise UserError(f"{where}.learning_rate: {learning_rate} is not positive")
     clip_norm = entries.pop("clip_norm")
     schedule = build(
@@ -196,7 +228,7 @@ class Trial:
       total_steps=total_steps,
     )
     tx = build(OPTIMIZERS, entries, where, learning_rate=schedule)
-    return construct(clipped, {"clip_norm": clip_norm}, where, tx=tx)
+    return clipped(tx, clip_norm)
 
 
 def _natural(value: Any, where: str) -> int:

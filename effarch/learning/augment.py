@@ -22,10 +22,10 @@ def flip(
 def translate(
   images: Float[Array, "B H W C"], rng: Key[Array, ""], max_shift: int
 ) -> Float[Array, "B H W C"]:
-  """Moves each image by up to `max_shift` pixels a side, zeros moving in."""
+  """Moves each image by up to `max_shift` pixels a side, black moving in."""
   batch, height, width, channels = images.shape
   margin = ((0, 0), (max_shift, max_shift), (max_shift, max_shift), (0, 0))
-  padded = jnp.pad(images, margin)
+  padded = jnp.pad(images, margin, constant_values=-1.0)  # Black is -1.
   offsets = jax.random.randint(rng, (batch, 2), 0, 2 * max_shift + 1)
 
   def crop(image, offset):

@@ -20,7 +20,9 @@ _RESULT = ("params", "statistics", "macs", "flops", "epoch", "train_seconds")
 
 
 def collect(folder: pathlib.Path) -> list[dict[str, Any]]:
-  """Returns the artifacts of all runs in `folder`, smallest file first.
+  """Returns the artifacts of a study or folder, smallest file first.
+
+  These are of the runs that `study.json` lists, or else of all runs below.
 
   Each row has `run`, `precision`, the artifact's own columns (see `ship` and
   `measure`), the model's cost, and three nested ones: `config`, the leaves in
@@ -31,6 +33,9 @@ def collect(folder: pathlib.Path) -> list[dict[str, Any]]:
     UserError: there is no artifact.
   """
   runs = sorted(path.parent for path in folder.glob("**/result.json"))
+  if RunFolder(folder).has("study.json"):
+    listed = RunFolder(folder).read("study.json")["runs"]
+    runs = [run for run in runs if run.relative_to(folder).as_posix() in listed]
   configs = {run: flatten(RunFolder(run).read("config.json")) for run in runs}
   varied = {
     key
@@ -67,7 +72,11 @@ def label(row: dict[str, Any]) -> str:
 
 
 def write_tables(folder: pathlib.Path, rows: Sequence[dict[str, Any]]) -> None:
-  """Writes `frontier.csv` and `frontier.json` into `folder`."""
+  """Writes `frontier.csv` and `frontier.json` into `folder`.
+
+  The table has the columns with one value; the JSON has all that `collect`
+  gives, where it comes from included.
+  """
   flat = [
     {
       **{k: v for k, v in row.items() if not isinstance(v, dict | list)},
@@ -81,4 +90,4 @@ def write_tables(folder: pathlib.Path, rows: Sequence[dict[str, Any]]) -> None:
   writer.writerows(flat)
   record = RunFolder(folder)
   record.write_bytes("frontier.csv", text.getvalue().encode())
-  record.write_bytes("frontier.json", (json.dumps(flat, indent=2)).encode())
+  record.write("frontier.json", rows)

@@ -67,7 +67,11 @@ def report(folder: pathlib.Path, console: Console) -> list[dict[str, Any]]:
   study = record.read("study.json") if record.has("study.json") else {}
   quality = study.get("quality", QUALITIES[0])
   footprint = tuple(study.get("footprint", FOOTPRINTS[:2]))
-  footprint = tuple(f for f in footprint if all(f in row for row in rows))
+  for name in [f for f in footprint if any(f not in row for row in rows)]:
+    console.print(f"Not every artifact has {name}: it is left out")
+    footprint = tuple(f for f in footprint if f != name)
+  if len({row.get("latency_measured") for row in rows}) > 1:
+    console.print("Latencies stem from several measurements: compare with care")
   if not footprint:
     raise UserError(f"{folder}: not all artifacts are measured; do that first")
   points = objectives(rows, [quality], footprint)

@@ -111,6 +111,8 @@ def run(
   """
   study, trials = plan(config)
   varied = flatten(study.grid)
+  record = {**dataclasses.asdict(study), "runs": list(trials)}
+  RunFolder(workdir).write("study.json", record)
   for name, trial_config in trials.items():
     entries = flatten(trial_config)
     folder = RunFolder.open(
@@ -121,7 +123,6 @@ def run(
     trial = Trial(trial_config)
     trial.train(folder)
     trial.ship(folder)
-  RunFolder(workdir).write("study.json", dataclasses.asdict(study))
   measure([RunFolder(workdir / name) for name in trials])
   return collect(workdir)
 

@@ -9,6 +9,7 @@ from flax import nnx
 from configs import digits
 from effarch.automation import trial as module
 from effarch.automation.trial import Trial
+from effarch.errors import UserError
 from effarch.infrastructure.data import SOURCES, Digits
 from effarch.infrastructure.training import RunFolder
 
@@ -73,3 +74,31 @@ def test_seed_gives_the_initial_parameters(config):
 
   assert all((a == b).all() for a, b in zip(leaves(1), leaves(1), strict=True))
   assert any((a != b).any() for a, b in zip(leaves(1), leaves(2), strict=True))
+
+
+def test_an_unfinished_run_does_not_ship(config, tmp_path, monkeypatch):
+  trial = Trial(config)
+  folder = RunFolder.open(tmp_path, config)
+
+  def dying(*_, **__):
+    raise KeyboardInterrupt
+
+  with monkeypatch.context() as patch:
+    patch.setattr(module, "evaluate", dying)
+    with pytest.raises(KeyboardInterrupt):
+      trial.train(folder)
+  with pytest.raises(UserError, match="training is not finished"):
+    trial.ship(folder)
+  assert not (tmp_path / "artifacts").exists()
+  trial.train(folder)
+  assert trial.ship(folder)
+
+
+def test_a_bfloat16_model_trains_and_ships(config, tmp_path):
+  config["model"]["dtype"] = "bfloat16"
+  trial = Trial(config)
+  folder = RunFolder.open(tmp_path, config)
+  result = trial.train(folder)
+  rows = {row["precision"]: row for row in trial.ship(folder)}
+  assert rows["float32"]["differs"] == 0
+  assert abs(rows["float32"]["accuracy"] - result["test/accuracy"]) < 0.05

@@ -44,7 +44,12 @@ def run(name, *arguments):
       [DIGITS, "--config.model.width_multiplier=0"],
       "config.model.width_multiplier: 0.0 is not in (0, 8]",
     ),
-    ([DIGITS, "--wrkdir=x"], "wrkdir"),
+    ([DIGITS, "--config.seed", "1"], "write --config.seed=VALUE"),
+    ([DIGITS, "--config.seed=1", "--wrkdir=x"], "flag 'wrkdir'"),
+    (
+      [DIGITS, "--config.optimizer.name=sgd", "--config.optimizer.momentu=1"],
+      "config.optimizer.momentu: unknown; did you mean 'optimizer.momentum'?",
+    ),
   ],
 )
 def test_a_mistake_ends_in_one_line(arguments, message):
@@ -83,6 +88,24 @@ def test_train_export_report(tmp_path):
     assert (tmp_path / "study" / name).stat().st_size > 0
 
 
+def test_another_optimizer_and_schedule_by_name(tmp_path):
+  done = run(
+    "train",
+    *(DIGITS, *SHORT, f"--workdir={tmp_path}"),
+    *("--config.optimizer.name=sgd", "--config.optimizer.momentum=0.9"),
+    "--config.optimizer.schedule.name=cosine",
+  )
+  assert done.returncode == 0, done.stderr
+  optimizer = json.loads((tmp_path / "config.json").read_text())["optimizer"]
+  assert optimizer == {
+    "name": "sgd",
+    "momentum": 0.9,
+    "learning_rate": 5e-3,
+    "clip_norm": 0.0,
+    "schedule": {"name": "cosine"},
+  }
+
+
 def test_measure_tells_the_surveys_parameters():
   done = run("measure", "--config=configs/survey/cifar10.py:w=0.05")
   assert done.returncode == 0, done.stderr
@@ -98,12 +121,15 @@ def test_pareto_runs_a_grid_and_takes_it_up_again(tmp_path):
   ]
   done = run("pareto", *arguments)
   assert done.returncode == 0, done.stderr
+  # What lies in the folder besides is not part of the study.
+  stray = tmp_path / "stray"
+  (stray / "artifacts").mkdir(parents=True)
+  (stray / "result.json").write_text("{}")
   rows = json.loads((tmp_path / "frontier.json").read_text())
   assert len(rows) == 4
+  assert len({row["latency_measured"] for row in rows}) == 1
   assert any(row["frontier"] for row in rows)
-  # A run folder tells the command that makes it.
-  lines = (tmp_path / rows[0]["run"] / "provenance.jsonl").read_text()
-  command = json.loads(lines.splitlines()[-1])["command"]
+  command = rows[0]["provenance"]["command"]
   assert "experiments.train" in command
   assert "--config.model.width_multiplier=0.05" in command
   again = run("pareto", *arguments)

@@ -64,11 +64,12 @@ def test_flip_mirrors_about_half_and_nothing_else():
   assert 16 < mirrored.sum() < 48
 
 
-def test_translate_moves_whole_images_and_fills_with_zeros():
+def test_translate_moves_whole_images_and_fills_with_black():
   moved = np.asarray(translate(IMAGES, jax.random.key(0), 2))
   seen = set()
   for image, result in zip(np.asarray(IMAGES), moved, strict=True):
-    padded = np.pad(image, ((2, 2), (2, 2), (0, 0)))
+    margin = ((2, 2), (2, 2), (0, 0))
+    padded = np.pad(image, margin, constant_values=-1.0)
     found = [
       (i, j)
       for i in range(5)

@@ -129,14 +129,19 @@ def test_tables_hold_the_same_rows(study, write_run):
   read = json.loads((study / "frontier.json").read_text())
   assert [row["run"] for row in read] == ["a", "b"]
   assert [row["frontier"] for row in read] == [True, False]
-  assert [row["seed"] for row in read] == [odd, 7]
-  assert [row["model.width_multiplier"] for row in read] == [1.0, 0.5]
+  assert [row["config"]["seed"] for row in read] == [odd, 7]
+  widths = [row["config"]["model.width_multiplier"] for row in read]
+  assert widths == [1.0, 0.5]
   assert read[0]["accuracy"] == 0.1 + 0.2
-  assert not {"curve", "provenance", "config"} & set(read[0])
+  assert read == rows
 
   with open(study / "frontier.csv", newline="") as file:
     table = list(csv.DictReader(file))
-  assert table == [{k: str(v) for k, v in row.items()} for row in read]
+  nested = ("config", "curve", "provenance")
+  assert table == [
+    {k: str(v) for k, v in {**row, **row["config"]}.items() if k not in nested}
+    for row in read
+  ]
 
 
 def test_table_leaves_empty_what_one_row_lacks(study, write_run):
@@ -146,3 +151,11 @@ def test_table_leaves_empty_what_one_row_lacks(study, write_run):
   with open(study / "frontier.csv", newline="") as file:
     table = list(csv.DictReader(file))
   assert [row["latency_us"] for row in table] == ["", "3.5"]
+
+
+def test_study_lists_its_own_runs(study, write_run):
+  for name in ("a", "b", "stray"):
+    write_run(name, {"seed": name}, [{}])
+  assert {row["run"] for row in collect(study)} == {"a", "b", "stray"}
+  (study / "study.json").write_text(json.dumps({"runs": ["a", "b"]}))
+  assert {row["run"] for row in collect(study)} == {"a", "b"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -90,15 +91,17 @@ def measure(folders: Sequence[RunFolder]) -> None:
   """Adds latencies to every artifact of these runs, all timed in turns.
 
   `latency_us` is the median, with `latency_p90_us`, `latency_p99_us`,
-  `latency_threads` and `latency_device` beside it. Nothing is timed if all
-  have been; if one is missing all are, since latencies compare only within
-  one measurement.
+  `latency_threads`, `latency_device`, and `latency_measured`, the time that
+  names this measurement. Latencies compare only within one: nothing is timed
+  if one measurement covers all, else all are.
   """
   found = [
     (folder, row) for folder in folders for row in read_artifacts(folder)
   ]
-  if all("latency_us" in row for _, row in found):
+  known = {row.get("latency_measured") for _, row in found}
+  if len(known) == 1 and None not in known:
     return
+  now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
   models = [LiteRTModel(folder.path / row["file"]) for folder, row in found]
   timed = latencies([model.inference() for model in models])
   for (folder, row), times in zip(found, timed, strict=True):
@@ -108,6 +111,7 @@ def measure(folders: Sequence[RunFolder]) -> None:
       latency_p99_us=times.p99_us,
       latency_threads=1,
       latency_device=processor(),
+      latency_measured=now,
     )
     folder.write(f"artifacts/{row['precision']}.json", row)
 

@@ -2,7 +2,8 @@
 
 Every random number is a function of the seed and of the step's or epoch's
 number, so a run that was killed and goes on from its last checkpoint repeats
-what the undisturbed run does, bit for bit.
+what the undisturbed run does, bit for bit; on a GPU with the XLA flag
+`--xla_gpu_deterministic_ops=true`.
 """
 
 from __future__ import annotations
@@ -118,7 +119,8 @@ def fit(
     the time of all steps and evaluations, over all restarts.
 
   Raises:
-    UserError: the data or the devices don't fit the batch size.
+    UserError: the data or the devices don't fit the batch size, or another
+      process trains in the folder.
     FloatingPointError: the loss is no longer finite.
   """
   mesh = meshes.data_mesh()
@@ -147,6 +149,7 @@ def fit(
   sharding = meshes.batch_sharding(mesh, axis=1)
 
   with contextlib.ExitStack() as stack:
+    stack.enter_context(folder.training())
     checkpoints = Checkpoints(folder.path / "checkpoints", _BEST)
     stack.callback(checkpoints.close)
     seconds = 0.0
@@ -186,11 +189,9 @@ def fit(
       _save(checkpoints, step, state, {"train_seconds": seconds, **row})
       progress.evaluated(row)
     best = checkpoints.best_step()
-  rows = folder.read_lines("metrics.jsonl")
-  return {
-    **next(row for row in rows if row["step"] == best),
-    "train_seconds": seconds,
-  }
+    assert best is not None  # The last epoch always leaves a checkpoint.
+    _, notes = checkpoints.restore(best, {})
+    return {"step": best, **notes, "train_seconds": seconds}
 
 
 def best_model(

@@ -1,4 +1,7 @@
-"""Data parallelism: one axis of devices, the batch spread along it."""
+"""Data parallelism: one axis of devices, the batch spread along it.
+
+One process drives all devices; nothing here starts or coordinates several.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 
 def data_mesh() -> Mesh:
-  """Returns all devices of all processes along the axis `data`."""
+  """Returns all devices along the axis `data`."""
   return jax.make_mesh(
     (jax.device_count(),),
     ("data",),

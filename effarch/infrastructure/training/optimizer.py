@@ -51,8 +51,6 @@ def clipped(
   tx: optax.GradientTransformation, clip_norm: float
 ) -> optax.GradientTransformation:
   """Scales gradients longer than `clip_norm` down to it; 0 clips nothing."""
-  if clip_norm < 0:
-    raise ValueError(f"clip_norm: {clip_norm} is negative")
   if not clip_norm:
     return tx
   return optax.chain(optax.clip_by_global_norm(clip_norm), tx)

@@ -1,13 +1,14 @@
 """A run folder: the record of one training run, from which tables are made.
 
-`config.json` what was asked; `provenance.jsonl` a line each start: versions,
-device, commit, command; `metrics.jsonl` a line an evaluation, free of wall
-times, so that equal runs have equal files; `tensorboard/`; `checkpoints/`;
-`artifacts/`; `result.json`, written last.
+`config.json` what was asked; `provenance.jsonl` a line each time training
+started: versions, device, commit, command; `metrics.jsonl` a line an
+evaluation, free of wall times, so that equal runs have equal files;
+`tensorboard/`; `checkpoints/`; `artifacts/`; `result.json`, written last.
 """
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import importlib.metadata
 import json
@@ -16,9 +17,10 @@ import pathlib
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+import filelock
 import jax
 from tensorboardX import SummaryWriter
 
@@ -31,8 +33,9 @@ _PACKAGES = ("effarch", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint")
 class RunFolder:
   """Reads and writes the files of one run; every write is whole or absent."""
 
-  def __init__(self, path: str | os.PathLike[str]):
+  def __init__(self, path: str | os.PathLike[str], command: str = ""):
     self.path = pathlib.Path(path).expanduser()
+    self._command = command
 
   @classmethod
   def open(
@@ -49,21 +52,41 @@ class RunFolder:
       command: what a reader would type to repeat it.
 
     Raises:
-      UserError: the folder holds a run of another config.
+      UserError: the folder holds a run of another config, training begun;
+        where its data lay then may differ.
     """
-    folder = cls(path)
+    folder = cls(path, command)
     try:
       folder.path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
       raise UserError(f"workdir {path}: {error.strerror}") from error
     config = json.loads(json.dumps(config))
-    if folder.has("config.json"):
+    if folder.has("metrics.jsonl"):
       _refuse_difference(folder.path, folder.read("config.json"), config)
-    else:
-      folder.write("config.json", config)
-    with open(folder.path / "provenance.jsonl", "a") as file:
-      file.write(json.dumps(provenance(command)) + "\n")
+    folder.write("config.json", config)
     return folder
+
+  @contextlib.contextmanager
+  def training(self) -> Iterator[None]:
+    """Keeps other processes from training here, and notes this start.
+
+    Raises:
+      UserError: another process trains here.
+    """
+    lock = filelock.FileLock(self.path / ".lock", timeout=0)
+    try:
+      lock.acquire()
+    except filelock.Timeout:
+      raise UserError(
+        f"workdir {self.path}: another process trains here; wait for it, or "
+        "give another --workdir"
+      ) from None
+    try:
+      starts = self.read_lines("provenance.jsonl")
+      self.write_lines("provenance.jsonl", [*starts, provenance(self._command)])
+      yield
+    finally:
+      lock.release()
 
   def has(self, name: str) -> bool:
     """Whether the file is there, and therefore complete."""
@@ -91,10 +114,17 @@ class RunFolder:
     """Writes a file so that it is seen complete or not at all."""
     target = self.path / name
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.partial")
+    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
     partial.write_bytes(content)
     os.replace(partial, target)
     return target
+
+  def write_lines(
+    self, name: str, rows: Iterable[Mapping[str, Any]]
+  ) -> pathlib.Path:
+    """Writes a `.jsonl` file."""
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    return self.write_bytes(name, text.encode())
 
   def read_lines(self, name: str) -> list[dict[str, Any]]:
     """Returns the complete lines of a `.jsonl` file; none if it is absent."""
@@ -120,9 +150,7 @@ class MetricLog:
     kept = [
       row for row in folder.read_lines("metrics.jsonl") if row["step"] <= step
     ]
-    text = "".join(json.dumps(row) + "\n" for row in kept)
-    path = folder.write_bytes("metrics.jsonl", text.encode())
-    self._file = path.open("a")
+    self._file = folder.write_lines("metrics.jsonl", kept).open("a")
     self._events = SummaryWriter(
       str(folder.path / "tensorboard"), purge_step=step + 1
     )
@@ -187,7 +215,8 @@ def _refuse_difference(path, old, new) -> None:
   before, after = flatten(old, "config"), flatten(new, "config")
   for key in sorted({**before, **after}):
     was, now = before.get(key), after.get(key)
-    if was != now:
+    # Where data lies is not what a run is.
+    if was != now and key != "config.data.path":
       raise UserError(
         f"workdir {path}: holds a run with {key}={was!r}, not {now!r}; "
         "give another --workdir or remove the folder"

@@ -3,6 +3,7 @@
 import os
 import pathlib
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -19,7 +20,7 @@ def start(workdir: pathlib.Path) -> subprocess.Popen:
   command = [
     *(sys.executable, "-m", "experiments.train"),
     *("--config=configs/digits.py:w=0.05", f"--workdir={workdir}"),
-    *("--config.training.epochs=24", "--config.training.evaluate_every=1"),
+    *("--config.training.epochs=60", "--config.training.evaluate_every=1"),
   ]
   return subprocess.Popen(
     command,
@@ -31,10 +32,11 @@ def start(workdir: pathlib.Path) -> subprocess.Popen:
   )
 
 
-def finish(workdir: pathlib.Path) -> None:
+def finish(workdir: pathlib.Path) -> str:
   process = start(workdir)
   output, _ = process.communicate(timeout=300)
   assert process.returncode == 0, output
+  return output
 
 
 def checkpoints(workdir: pathlib.Path) -> dict[int, object]:
@@ -49,18 +51,26 @@ def checkpoints(workdir: pathlib.Path) -> dict[int, object]:
   }
 
 
+def resumed_epoch(line: str) -> int:
+  match = re.search(r"goes on after epoch (\d+)", line)
+  return int(match[1]) if match else 0
+
+
 def test_killed_at_ten_random_moments_ends_with_the_same_bits(tmp_path):
   undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
   finish(undisturbed)
   generator = random.Random(0)
-  kills = 0
+  kills, begun = 0, []
   while kills < KILLS:
     process = start(killed)
-    # Two kills fall anywhere, imports included. The others wait until the
-    # training of this start has told of itself, and fall soon after.
+    # Two kills fall anywhere, imports included. The others wait until this
+    # start has told of an epoch of its own, and fall soon after.
     if kills % 5:
       assert process.stdout is not None
-      process.stdout.readline()
+      line = process.stdout.readline()
+      begun.append(resumed_epoch(line))
+      if "goes on" in line:
+        process.stdout.readline()
       time.sleep(generator.uniform(0.0, 0.6))
     else:
       time.sleep(generator.uniform(0.0, 6.0))
@@ -68,7 +78,10 @@ def test_killed_at_ten_random_moments_ends_with_the_same_bits(tmp_path):
     process.communicate()
     assert process.returncode == -signal.SIGKILL, "it had ended already"
     kills += 1
-  finish(killed)
+  begun.append(resumed_epoch(finish(killed).split("\n")[0]))
+  # Each start went on from what the one before had reached.
+  assert begun == sorted(begun)
+  assert len(set(begun)) > KILLS // 2, begun
   assert (killed / "metrics.jsonl").read_bytes() == (
     undisturbed / "metrics.jsonl"
   ).read_bytes()

@@ -71,6 +71,20 @@ def lines(folder):
   return (folder / "metrics.jsonl").read_bytes()
 
 
+@pytest.fixture
+def first_epochs(monkeypatch):
+  """Where each training of the test begins."""
+  seen = []
+
+  class Watching(loop_module.Progress):
+    def __init__(self, title, loop, steps_per_epoch, first_epoch):
+      seen.append(first_epoch)
+      super().__init__(title, loop, steps_per_epoch, first_epoch)
+
+  monkeypatch.setattr(loop_module, "Progress", Watching)
+  return seen
+
+
 def without_time(result):
   return {k: v for k, v in result.items() if k != "train_seconds"}
 
@@ -110,7 +124,9 @@ class InterruptionError(Exception):
 
 @pytest.mark.parametrize("moment", ["log", "save", "after"])
 @pytest.mark.parametrize("epoch", [1, 3])
-def test_resumes_bit_for_bit(undisturbed, tmp_path, monkeypatch, moment, epoch):
+def test_resumes_bit_for_bit(
+  undisturbed, tmp_path, monkeypatch, first_epochs, moment, epoch
+):
   """An interruption around the epoch's checkpoint changes nothing."""
   folder, result = undisturbed
   calls = 0
@@ -139,17 +155,20 @@ def test_resumes_bit_for_bit(undisturbed, tmp_path, monkeypatch, moment, epoch):
   with open(tmp_path / "metrics.jsonl", "a") as file:
     file.write('{"step": 99, "epo')
   resumed = train(tmp_path)
+  # Without a checkpoint of this epoch it is trained again, else not.
+  assert first_epochs == [0, epoch if moment == "after" else epoch - 1]
   assert lines(tmp_path) == lines(folder)
   assert without_time(resumed) == without_time(result)
   chex.assert_trees_all_equal(trained_state(tmp_path), trained_state(folder))
 
 
-def test_a_finished_run_is_not_trained_again(undisturbed, tmp_path):
+def test_a_finished_run_is_not_trained_again(tmp_path, first_epochs):
   train(tmp_path)
   before = lines(tmp_path)
   trained_state(tmp_path)
   train(tmp_path)
   assert lines(tmp_path) == before
+  assert first_epochs == [0, LOOP.epochs]
 
 
 @pytest.mark.parametrize("scanned", [False, True])

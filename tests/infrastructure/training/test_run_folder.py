@@ -10,15 +10,59 @@ from effarch.infrastructure.training.run_folder import MetricLog
 CONFIG = {"seed": 0, "model": {"width": 0.5}, "techniques": ({"name": "a"},)}
 
 
-def test_opens_again_with_the_same_config_and_notes_every_start(tmp_path):
-  RunFolder.open(tmp_path / "run", CONFIG, "first")
-  folder = RunFolder.open(tmp_path / "run", CONFIG, "second")
+def trained(path):
+  """A folder in which training has begun."""
+  folder = RunFolder.open(path, CONFIG)
+  MetricLog(folder, 0).close()
+  return folder
+
+
+def test_notes_every_start_of_training(tmp_path):
+  for command in ("first", "second"):
+    folder = RunFolder.open(tmp_path / "run", CONFIG, command)
+    with folder.training():
+      pass
+  RunFolder.open(tmp_path / "run", CONFIG, "only looked at")
   starts = folder.read_lines("provenance.jsonl")
   assert [start["command"] for start in starts] == ["first", "second"]
   for start in starts:
     assert start["versions"]["jax"]
     assert start["device"]
   assert folder.read("config.json") == json.loads(json.dumps(CONFIG))
+
+
+def test_a_broken_note_is_mended_by_the_next_start(tmp_path):
+  folder = RunFolder.open(tmp_path, CONFIG, "again")
+  (tmp_path / "provenance.jsonl").write_text('{"command": "a"}\n{"comm')
+  with folder.training():
+    pass
+  starts = folder.read_lines("provenance.jsonl")
+  assert [start["command"] for start in starts] == ["a", "again"]
+
+
+def test_two_do_not_train_in_one_folder(tmp_path):
+  folder = RunFolder.open(tmp_path, CONFIG)
+  with folder.training():
+    other = RunFolder.open(tmp_path, CONFIG)
+    with (
+      pytest.raises(UserError, match="another process trains"),
+      other.training(),
+    ):
+      pass
+  with other.training():
+    pass
+
+
+def test_a_mistake_before_training_can_be_mended_in_place(tmp_path):
+  RunFolder.open(tmp_path, {**CONFIG, "seed": 7})
+  assert RunFolder.open(tmp_path, CONFIG).read("config.json")["seed"] == 0
+
+
+def test_data_may_move(tmp_path):
+  old, new = ({**CONFIG, "data": {"path": p}} for p in ("old", "new"))
+  MetricLog(RunFolder.open(tmp_path, old), 0).close()
+  folder = RunFolder.open(tmp_path, new)
+  assert folder.read("config.json")["data"]["path"] == "new"
 
 
 @pytest.mark.parametrize(
@@ -36,7 +80,7 @@ def test_opens_again_with_the_same_config_and_notes_every_start(tmp_path):
 def test_refuses_another_config_and_keeps_what_is_there(
   tmp_path, other, message
 ):
-  folder = RunFolder.open(tmp_path, CONFIG)
+  folder = trained(tmp_path)
   with pytest.raises(UserError, match=message):
     RunFolder.open(tmp_path, other)
   assert folder.read("config.json")["seed"] == 0
