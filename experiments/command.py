@@ -57,9 +57,8 @@ def config() -> ConfigDict:
   overridden = dict(_overrides(sys.argv))
   for path, (table, _) in NAMED.items():
     name = overridden.get(f"{path}.name")
-    if (
-      name and name in table
-    ):  # Entries of what stood there before mean nothing now.
+    if name and name in table:
+      # Entries of what stood there before mean nothing now.
       kept = {"name", *_OWN.get(path, ()), *arguments(table[name])}
       for key in set(chosen[path]) - kept:
         if f"{path}.{key}" not in overridden:

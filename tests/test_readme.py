@@ -1,5 +1,6 @@
 """Every command that the README shows runs, at small sizes."""
 
+import json
 import os
 import pathlib
 import re
@@ -65,22 +66,24 @@ def test_every_command_runs(images, tmp_path):
   for command in COMMANDS:
     if command in ELSEWHERE:
       continue
-    words = shlex.split(command.replace("runs/", f"{tmp_path}/runs/"))
+    command = command.replace("runs/", f"{tmp_path}/runs/")
+    words = shlex.split(command.replace("data/cifar10-jpeg", str(images)))
     assert words[:2] == ["python", "-m"], command
     words[0] = sys.executable
     if "experiments.train" in words:
-      workdir = f"{tmp_path}/runs/survey/cifar10/w=0.25,seed=1"
-      if "seed=1" not in command:
-        workdir = f"{tmp_path}/runs/other"
       words += SHORT
       words += [
         "--config.data.name=image_folder",
         f"--config.data.path={images}",
-        f"--workdir={workdir}",
+        f"--workdir={tmp_path}/runs/survey/cifar10/w=0.25,seed=1",
       ]
     if "experiments.pareto" in words:
-      words += [SHORT[0], "--config.study.grid.model.width_multiplier=(0.05,)"]
-      words += [f"--workdir={tmp_path}/runs/digits"]
+      words += SHORT[:2]
+      if "configs/digits.py" in command:
+        words += ["--config.study.grid.model.width_multiplier=(0.05,)"]
+        words += [f"--workdir={tmp_path}/runs/digits"]
+      else:
+        words += [f"--workdir={tmp_path}/runs/cifar10"]
     done = subprocess.run(
       words,
       cwd=ROOT,
@@ -90,3 +93,35 @@ def test_every_command_runs(images, tmp_path):
       timeout=300,
     )
     assert done.returncode == 0, f"{command}\n{done.stderr}"
+
+
+def result(name):
+  return json.loads((ROOT / "results" / name).read_text())
+
+
+def test_cifar_table_is_the_runs():
+  rows = result("cifar10_jpeg_cpu.json")
+  assert len(rows) == 4
+  assert all(row["differs"] == 0 for row in rows if row["precision"] != "int8")
+  for row in rows:
+    cells = (
+      str(row["config"]["model.width_multiplier"]),
+      f"{row['params']:,}",
+      f"{row['train_seconds']:.0f} s",
+      row["precision"],
+      f"{row['size_bytes']:,} bytes",
+      f"{100 * row['accuracy']:.1f} %",
+      f"{row['latency_us']:.0f} µs",
+    )
+    assert f"| {' | '.join(cells)} |" in TEXT
+
+
+def test_step_table_is_the_runs():
+  rows = result("train_step_cpu.json")["rows"]
+  for width in {row["width"] for row in rows}:
+    rates = [
+      f"{row['images_per_second']:,.0f}"
+      for row in rows
+      if row["width"] == width
+    ]
+    assert f"| {width} | {' | '.join(rates)} |" in TEXT

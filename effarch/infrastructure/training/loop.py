@@ -316,7 +316,8 @@ def _batches(loop, num_examples, seed, epoch, per_dispatch):
 def _settle(history, position, first_step, checkpoints, progress):
   """Waits for one dispatch's metrics and stops if a loss is not finite."""
   metrics = history[position] = jax.device_get(history[position])
-  before = sum(len(m["loss"]) for m in history[:position])
+  # Every dispatch but an epoch's last has as many steps as the first.
+  before = (len(history) + position) * len(history[0]["loss"])
   bad = np.flatnonzero(~np.isfinite(metrics["loss"]))
   if bad.size:
     step = first_step + before + int(bad[0]) + 1
