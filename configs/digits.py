@@ -27,12 +27,16 @@ def get_config(variant: str = "") -> ConfigDict:
     {"name": "label_smoothing", "smoothing": 0.1},
   )
   config.update(
-    {"training": {"epochs": 40, "batch_size": 64, "evaluate_every": 4}}
-  )
-  config.study.grid.model = ConfigDict(
     {
-      "convolution": ("standard", "separable"),
-      "width_multiplier": (0.05, 0.15, 0.5),
+      "training": {"epochs": 40, "batch_size": 64, "evaluate_every": 4},
+      "study": {
+        "grid": {
+          "model": {
+            "convolution": ("standard", "separable"),
+            "width_multiplier": (0.05, 0.15, 0.5),
+          }
+        }
+      },
     }
   )
   return config
