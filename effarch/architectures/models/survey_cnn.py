@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
@@ -101,6 +102,9 @@ class SurveyCNN(nnx.Module):
     layers = zip(self.convolutions, self.norms, strict=True)
     for index, (convolution, norm) in enumerate(layers):
       x = norm(nnx.relu(convolution(x)))
+      if x.dtype == jnp.bfloat16 and jax.default_backend() == "cpu":
+        # jaxlib 0.12 fuses two such convolutions on the CPU into garbage.
+        x = jax.lax.optimization_barrier(x)
       if index % 2:
         x = nnx.max_pool(x, window_shape=_POOL, strides=_POOL)
     x = nnx.relu(self.hidden(x.reshape(x.shape[0], -1)))

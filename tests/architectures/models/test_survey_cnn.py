@@ -55,6 +55,21 @@ def test_separable_sibling_costs_far_less():
   assert costs["separable"] < costs["standard"] / 4
 
 
+@pytest.mark.parametrize("convolution", ["standard", "separable"])
+def test_compiled_bfloat16_stays_near_float32(convolution):
+  # A compiler may fuse layers that eager execution runs one by one.
+  arguments = {"width_multiplier": 0.05, "convolution": convolution}
+  model = survey_cnn(**arguments, input_shape=(16, 16, 3))
+  half = survey_cnn(**arguments, input_shape=(16, 16, 3), dtype="bfloat16")
+  x = jax.random.normal(jax.random.key(0), (64, 16, 16, 3))
+  for network in (model, half):
+    network.eval()
+  graphdef, state = nnx.split(half)
+  compiled = jax.jit(lambda state, x: nnx.merge(graphdef, state)(x))
+  scale = float(jnp.abs(model(x)).max())
+  chex.assert_trees_all_close(compiled(state, x), model(x), atol=0.03 * scale)
+
+
 def test_bfloat16_computes_in_half_and_answers_in_float32():
   model = survey_cnn(width_multiplier=0.05, dtype="bfloat16")
   for leaf in jax.tree.leaves(nnx.state(model, nnx.Param)):
