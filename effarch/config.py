@@ -23,11 +23,17 @@ _SIMPLE = {
 
 def did_you_mean(word: str, words: Iterable[str]) -> str:
   """Returns a hint: the nearest of `words`, or all of them if none is near."""
-  words = [str(w) for w in words]
-  near = difflib.get_close_matches(word, words, n=1, cutoff=0.5)
-  if near:
-    return f"did you mean {near[0]!r}?"
-  return f"choose from {', '.join(sorted(words))}"
+  words = sorted(str(w) for w in words)
+
+  def likeness(other: str) -> float:
+    # "width" is near "width_multiplier": its beginning counts as well.
+    parts = (other, other[: len(word)])
+    return max(difflib.SequenceMatcher(None, word, p).ratio() for p in parts)
+
+  nearest = max(words, key=likeness, default="")
+  if likeness(nearest) >= 0.5:
+    return f"did you mean {nearest!r}?"
+  return f"choose from {', '.join(words)}"
 
 
 def construct(

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from effarch.automation.trial import Trial
 from effarch.infrastructure.cost import latency
-from effarch.infrastructure.training import processor
+from effarch.infrastructure.training import device_name
 from experiments import command
 
 
@@ -40,9 +40,7 @@ def main(argv: list[str]) -> None:
   table.add_row("XLA latency, median", f"{times.p50_us:,.0f} us")
   table.add_row("90th percentile", f"{times.p90_us:,.0f} us")
   table.add_row("99th percentile", f"{times.p99_us:,.0f} us")
-  device = jax.devices()[0]
-  where = processor() if device.platform == "cpu" else device.device_kind
-  table.add_row("device", where)
+  table.add_row("device", device_name())
   command.console().print(table)
 
 

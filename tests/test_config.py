@@ -3,7 +3,13 @@ import dataclasses
 import pytest
 from ml_collections import ConfigDict
 
-from effarch.config import build, construct, flatten, parse_variant
+from effarch.config import (
+  build,
+  construct,
+  did_you_mean,
+  flatten,
+  parse_variant,
+)
 from effarch.errors import UserError
 
 
@@ -88,6 +94,15 @@ def test_variants_are_typed_by_their_defaults():
 def test_variants_refuse_what_is_unknown(text, message):
   with pytest.raises(UserError, match=message):
     parse_variant(text, epochs=1, augment=False)
+
+
+def test_the_hint_is_the_nearest_word_or_beginning():
+  words = ["model.dtype", "model.width_multiplier", "seed"]
+  assert did_you_mean("model.widht", words) == (
+    "did you mean 'model.width_multiplier'?"
+  )
+  assert did_you_mean("model.dtpe", words) == "did you mean 'model.dtype'?"
+  assert did_you_mean("zzz", words) == f"choose from {', '.join(sorted(words))}"
 
 
 def test_flatten_names_every_leaf():

@@ -130,7 +130,10 @@ def _png(path, rows, quality, footprint) -> None:
     squeeze=False,
     layout="constrained",
   )
-  precisions = sorted({row["precision"] for row in rows})
+  styles = {
+    precision: {"color": f"C{place}", "marker": "os^Dv"[place % 5]}
+    for place, precision in enumerate(sorted({r["precision"] for r in rows}))
+  }
   for panel, name in zip(panels[0], footprint, strict=True):
     kept = non_dominated(objectives(rows, [quality], [name]))
     front = sorted(
@@ -139,24 +142,20 @@ def _png(path, rows, quality, footprint) -> None:
       if keep
     )
     panel.step(*zip(*front, strict=True), where="post", color="0.7", zorder=0)
-    for place, precision in enumerate(precisions):
-      style = {"color": f"C{place}", "marker": "os^Dv"[place % 5]}
+    for precision, style in styles.items():
       panel.scatter([], [], label=precision, **style)
-      for row, keep in zip(rows, kept, strict=True):
-        if row["precision"] == precision:
-          point = (row[name], row[quality])
-          panel.scatter(*point, alpha=1.0 if keep else 0.25, **style)
-          if keep:
-            text = " ".join(str(v) for v in row["config"].values())
-            # A dollar sign in a config is no formula.
-            panel.annotate(
-              text,
-              point,
-              (6, -9),
-              textcoords="offset points",
-              size=7,
-              parse_math=False,
-            )
+    for row, keep in zip(rows, kept, strict=True):
+      point, style = (row[name], row[quality]), styles[row["precision"]]
+      panel.scatter(*point, alpha=1.0 if keep else 0.25, **style)
+      if keep:
+        panel.annotate(
+          " ".join(str(value) for value in row["config"].values()),
+          point,
+          (6, -9),
+          textcoords="offset points",
+          size=7,
+          parse_math=False,  # A dollar sign in a config is no formula.
+        )
     panel.set_xscale("log")
     panel.set_xlabel(_TITLES[name])
     panel.grid(alpha=0.3)

@@ -20,7 +20,7 @@ from effarch.config import construct, did_you_mean, flatten
 from effarch.errors import UserError
 from effarch.infrastructure.export import measure
 from effarch.infrastructure.training import RunFolder
-from effarch.strategies.records import FOOTPRINTS, QUALITIES, collect
+from effarch.strategies.records import FOOTPRINTS, QUALITIES
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,8 +54,8 @@ class Study:
         raise ValueError(f"grid.{key}: {values!r} is no tuple of values")
 
 
-def plan(config: Mapping[str, Any]) -> tuple[Study, dict[str, dict[str, Any]]]:
-  """Returns the study and every trial's config by name, all of them checked.
+def plan(config: Mapping[str, Any]) -> tuple[Study, dict[str, Trial]]:
+  """Returns the study and every trial by name, all of them checked.
 
   Raises:
     UserError: an entry is unknown or impossible, in any of the trials.
@@ -77,12 +77,12 @@ def plan(config: Mapping[str, Any]) -> tuple[Study, dict[str, dict[str, Any]]]:
   }
   trials = {}
   for values in itertools.product(*grid.values()):
-    trial = copy.deepcopy(base)
+    changed = copy.deepcopy(base)
     for key, value in zip(grid, values, strict=True):
-      _assign(trial, key, value)
-    for key in grid.keys() - flatten(trial):
+      _assign(changed, key, value)
+    for key in grid.keys() - flatten(changed):
       raise UserError(f"config.study.grid.{key}: a value is a tree, no leaf")
-    Trial(trial)
+    trial = Trial(changed)
     name = ",".join(
       f"{short[key]}={value}" for key, value in zip(grid, values, strict=True)
     )
@@ -97,7 +97,7 @@ def run(
   config: Mapping[str, Any],
   workdir: pathlib.Path,
   command: Callable[[dict[str, Any], pathlib.Path], str],
-) -> list[dict[str, Any]]:
+) -> None:
   """Trains, ships and measures every trial; takes up what was begun.
 
   Args:
@@ -105,26 +105,21 @@ def run(
     workdir: the study's folder; each trial gets one in it.
     command: from the entries that a trial varies, and its folder, to what a
       reader would type to repeat it.
-
-  Returns:
-    The artifacts' rows; see `collect`.
   """
   study, trials = plan(config)
   varied = flatten(study.grid)
   record = {**dataclasses.asdict(study), "runs": list(trials)}
   RunFolder(workdir).write("study.json", record)
-  for name, trial_config in trials.items():
-    entries = flatten(trial_config)
+  for name, trial in trials.items():
+    entries = flatten(trial.config)
     folder = RunFolder.open(
       workdir / name,
-      trial_config,
+      trial.config,
       command({key: entries[key] for key in varied}, workdir / name),
     )
-    trial = Trial(trial_config)
     trial.train(folder)
     trial.ship(folder)
   measure([RunFolder(workdir / name) for name in trials])
-  return collect(workdir)
 
 
 def _assign(tree: Any, path: str, value: Any) -> None:

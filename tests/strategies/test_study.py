@@ -44,7 +44,7 @@ def study(grid, **entries):
 def changes(trial):
   """Returns the trial's leaves that are not the base's."""
   base = flatten(BASE)
-  return {k: v for k, v in flatten(trial).items() if base.get(k) != v}
+  return {k: v for k, v in flatten(trial.config).items() if base.get(k) != v}
 
 
 def test_grid_is_all_combinations():
@@ -60,9 +60,9 @@ def test_grid_is_all_combinations():
   # The base is none of them, as its width and its seed are not in the grid.
   found = {
     (
-      t["model"]["width_multiplier"],
-      t["seed"],
-      t["optimizer"]["schedule"]["name"],
+      t.config["model"]["width_multiplier"],
+      t.config["seed"],
+      t.config["optimizer"]["schedule"]["name"],
     )
     for t in trials.values()
   }
@@ -79,7 +79,7 @@ def test_grid_is_all_combinations():
       "seed",
       "optimizer.schedule.name",
     }
-    assert "study" not in trial
+    assert "study" not in trial.config
 
 
 def test_trials_share_nothing_with_each_other_or_the_config():
@@ -88,8 +88,8 @@ def test_trials_share_nothing_with_each_other_or_the_config():
   _, trials = plan(config)
   assert config == before
   one, other = trials.values()
-  one["techniques"][0]["max_shift"] = 99
-  assert other["techniques"][0]["max_shift"] == 1
+  one.config["techniques"][0]["max_shift"] = 99
+  assert other.config["techniques"][0]["max_shift"] == 1
   assert config == before
 
 
@@ -120,7 +120,7 @@ def test_equal_last_parts_are_told_apart():
   }
   _, trials = plan(study(grid))
   assert len(trials) == 8
-  assert len({json.dumps(trial) for trial in trials.values()}) == 8
+  assert len({json.dumps(trial.config) for trial in trials.values()}) == 8
   assert "seed=1,split_seed=0,data.name=digits,optimizer.name=lion," in (
     "\n".join(trials)
   )

@@ -16,6 +16,7 @@ from effarch.infrastructure.training.optimizer import (
 )
 from effarch.infrastructure.training.run_folder import (
   RunFolder,
+  device_name,
   processor,
   provenance,
 )
@@ -39,6 +40,7 @@ __all__ = [
   "best_model",
   "classification_loss",
   "clipped",
+  "device_name",
   "evaluate",
   "fit",
   "make_steps",

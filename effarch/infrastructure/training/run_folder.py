@@ -170,17 +170,23 @@ class MetricLog:
 
 def provenance(command: str = "") -> dict[str, Any]:
   """Returns what a number's reader needs to know of where it was made."""
-  device = jax.devices()[0]
   return {
     "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     "command": command,
     "commit": _commit(),
     "python": platform.python_version(),
     "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
-    "platform": device.platform,
-    "device": processor() if device.platform == "cpu" else device.device_kind,
+    "platform": jax.default_backend(),
+    "device": device_name(),
     "device_count": jax.device_count(),
   }
+
+
+def device_name() -> str:
+  """Returns what JAX computes on: the processor, or the accelerator's kind."""
+  if jax.default_backend() == "cpu":
+    return processor()
+  return jax.devices()[0].device_kind
 
 
 def processor() -> str:

@@ -1,1 +1,0 @@
-"""Techniques that make a trained model smaller."""
