@@ -4,19 +4,23 @@
   python -m benchmarks.train_step [--json=FILE]
 
 Images a second at batch 128, float32, AdamW, the three timed in turns within
-one process. effarch's step is the loop's own, which also gathers the batch
-from the data set and turns its pixels to floats; the two others get the same
-ready batch again and again. Without PyTorch its column is left out. The
-matrix precision is each library's default: on recent GPUs TF32 in XLA, and in
-PyTorch TF32 for convolutions alone.
+one process, each waited for once a turn. effarch's step is the loop's own,
+which also gathers the batch from the data set and turns its pixels to floats,
+and takes as many steps in one dispatch as the loop would; the two others get
+the same ready batch again and again. Without PyTorch its column is left out.
+The matrix precision is each library's default: on recent GPUs TF32 in XLA, and
+in PyTorch TF32 for convolutions alone.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import pathlib
+import shlex
 import statistics
+import sys
 import time
 from collections.abc import Callable
 
@@ -30,6 +34,7 @@ from rich.table import Table
 
 from effarch.architectures.models import MODELS
 from effarch.infrastructure.training import (
+  Loop,
   State,
   classification_loss,
   make_steps,
@@ -42,7 +47,10 @@ try:
 except ImportError:
   torch = None
 
-_BATCH, _RATE, _ROUNDS, _WIDTHS = 128, 1e-3, 7, (0.05, 1.0)
+_BATCH, _ROUNDS, _WIDTHS = 128, 31, (0.05, 1.0)
+_RATE, _WEIGHT_DECAY = 1e-3, 1e-4
+# A step's dispatch, and what waits for all steps dispatched; how many they are.
+Contender = tuple[Callable[[], None], Callable[[], None], int]
 
 
 def new_model(width: float) -> nnx.Module:
@@ -51,14 +59,13 @@ def new_model(width: float) -> nnx.Module:
   )
 
 
-def effarch_steps(width, images, labels) -> tuple[Callable[[], None], int]:
-  """Returns a call that takes some steps, and how many."""
-  on_cpu = jax.default_backend() == "cpu"
-  steps = 1 if on_cpu else 50
+def effarch_steps(width, images, labels) -> Contender:
+  """The loop's own program."""
+  steps = Loop(epochs=1, batch_size=_BATCH).dispatched
   model = new_model(width)
   model.train()
   graphdef, params, rest = nnx.split(model, nnx.Param, ...)
-  tx = optax.adamw(_RATE)
+  tx = optax.adamw(_RATE, weight_decay=_WEIGHT_DECAY)
   mesh = data_mesh()
   state = jax.device_put(
     State(jnp.zeros((), jnp.int32), params, rest, tx.init(params)),
@@ -71,35 +78,37 @@ def effarch_steps(width, images, labels) -> tuple[Callable[[], None], int]:
 
   def call():
     nonlocal state
-    state, metrics = take(state, arrays, indices, key)
-    jax.block_until_ready(metrics)
+    state, _ = take(state, arrays, indices, key)
 
-  return call, steps
+  return call, lambda: jax.block_until_ready(state), steps
 
 
-def flax_steps(width, images, labels) -> tuple[Callable[[], None], int]:
+def flax_steps(width, images, labels) -> Contender:
   """The step of Flax's own tutorial: `nnx.jit` around model and optimizer."""
   model = new_model(width)
   model.train()
-  optimizer = nnx.Optimizer(model, optax.adamw(_RATE), wrt=nnx.Param)
+  optimizer = nnx.Optimizer(
+    model, optax.adamw(_RATE, weight_decay=_WEIGHT_DECAY), wrt=nnx.Param
+  )
   inputs = jnp.asarray(images, jnp.float32) / 127.5 - 1
   targets = jnp.asarray(labels)
 
-  @nnx.jit
+  @functools.partial(nnx.jit, donate_argnums=(0, 1))
   def step(model, optimizer):
     def objective(model):
       logits = model(inputs)
       losses = optax.softmax_cross_entropy_with_integer_labels(logits, targets)
       return losses.mean()
 
-    loss, gradients = nnx.value_and_grad(objective)(model)
-    optimizer.update(model, gradients)
-    return loss
+    optimizer.update(model, nnx.grad(objective)(model))
 
-  return lambda: jax.block_until_ready(step(model, optimizer)), 1
+  def wait():
+    jax.block_until_ready(nnx.state((model, optimizer)))
+
+  return lambda: step(model, optimizer), wait, 1
 
 
-def torch_steps(width, images, labels) -> tuple[Callable[[], None], int]:
+def torch_steps(width, images, labels) -> Contender:
   """The same network in PyTorch, channels last, eager."""
   device = "cuda" if torch.cuda.is_available() else "cpu"
 
@@ -125,7 +134,9 @@ def torch_steps(width, images, labels) -> tuple[Callable[[], None], int]:
   ]
   model = torch.nn.Sequential(*layers).to(device)
   model = model.to(memory_format=torch.channels_last)
-  optimizer = torch.optim.AdamW(model.parameters(), _RATE)
+  optimizer = torch.optim.AdamW(
+    model.parameters(), _RATE, weight_decay=_WEIGHT_DECAY
+  )
   inputs = torch.tensor(images).permute(0, 3, 1, 2).float() / 127.5 - 1
   inputs = inputs.to(device, memory_format=torch.channels_last)
   targets = torch.tensor(labels).long().to(device)
@@ -134,10 +145,9 @@ def torch_steps(width, images, labels) -> tuple[Callable[[], None], int]:
     optimizer.zero_grad(set_to_none=True)
     torch.nn.functional.cross_entropy(model(inputs), targets).backward()
     optimizer.step()
-    if device == "cuda":
-      torch.cuda.synchronize()
 
-  return call, 1
+  wait = torch.cuda.synchronize if device == "cuda" else lambda: None
+  return call, wait, 1
 
 
 def images_per_second(makers: dict, width: float) -> dict[str, list[float]]:
@@ -147,14 +157,17 @@ def images_per_second(makers: dict, width: float) -> dict[str, list[float]]:
   labels = generator.integers(0, 10, _BATCH).astype(np.int32)
   calls = {n: make(width, images, labels) for n, make in makers.items()}
   rates = {name: [] for name in calls}
+  names = list(calls)
+  turn_steps = 4 if jax.default_backend() == "cpu" else 100
   for round_number in range(_ROUNDS + 1):
-    for name, (call, steps) in calls.items():
-      turns = max(
-        1, round((10 if jax.default_backend() == "cpu" else 100) / steps)
-      )
+    names.append(names.pop(0))  # Each goes first in its turn.
+    for name in names:
+      call, wait, steps = calls[name]
+      turns = turn_steps // steps
       start = time.perf_counter()
       for _ in range(turns):
         call()
+      wait()
       if round_number:  # The first round compiles and warms up.
         elapsed = time.perf_counter() - start
         rates[name].append(turns * steps * _BATCH / elapsed)
@@ -168,33 +181,34 @@ def main() -> None:
   makers = {"effarch": effarch_steps, "plain Flax": flax_steps}
   if torch is not None:
     makers["PyTorch"] = torch_steps
-  record = provenance("python -m benchmarks.train_step")
+  words = ["python", "-m", "benchmarks.train_step", *sys.argv[1:]]
+  record = provenance(shlex.join(words))
   if torch is not None:
     record["versions"]["torch"] = torch.__version__
   table = Table(title=f"survey CNN, batch {_BATCH}, {record['device']}")
-  for title in ("width", "", "images/s", "spread", "effarch is"):
+  for title in ("width", "", "images/s", "effarch is", "quartiles"):
     table.add_column(title, justify="right")
   rows = []
   for width in _WIDTHS:
     rates = images_per_second(makers, width)
-    ours = statistics.median(rates["effarch"])
     for name, values in rates.items():
-      median = statistics.median(values)
-      spread = (max(values) - min(values)) / median
+      # Of turns side by side, so that a machine's drift meets both alike.
+      ratios = np.divide(rates["effarch"], values)
+      low, ratio, high = np.percentile(ratios, (25, 50, 75))
       row = {
         "width": width,
         "step": name,
-        "images_per_second": median,
-        "spread": spread,
-        "effarch_ratio": ours / median,
+        "images_per_second": statistics.median(values),
+        "effarch_ratio": ratio,
+        "effarch_ratio_quartiles": [low, high],
       }
       rows.append(row)
       table.add_row(
         str(width),
         name,
-        f"{median:,.0f}",
-        f"{spread:.0%}",
-        f"{ours / median:.2f}x",
+        f"{row['images_per_second']:,.0f}",
+        f"{ratio:.2f}x",
+        f"{low:.2f} to {high:.2f}x",
       )
   Console(width=100).print(table)
   if options.json:

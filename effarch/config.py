@@ -59,9 +59,9 @@ def construct(
   for key, value in config.items():
     if key not in allowed:
       raise UserError(f"{where}.{key}: unknown; {did_you_mean(key, allowed)}")
-    kinds = _SIMPLE.get(str(parameters[key].annotation))
-    if kinds and type(value) not in kinds:
-      kind = parameters[key].annotation
+    annotation = parameters[key].annotation
+    kind = str(getattr(annotation, "__name__", annotation))
+    if kind in _SIMPLE and type(value) not in _SIMPLE[kind]:
       raise UserError(f"{where}.{key}: {value!r} is no {kind}")
   for name in allowed:
     needed = parameters[name].default is inspect.Parameter.empty

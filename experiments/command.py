@@ -17,6 +17,7 @@ from rich.console import Console
 from effarch.automation.trial import NAMED
 from effarch.config import arguments, did_you_mean, flatten
 from effarch.errors import UserError
+from effarch.infrastructure.training import folder_name
 
 _CONFIG = library.DEFINE_config_file(
   "config",
@@ -102,8 +103,7 @@ def run_name() -> str:
     for key, value in _overrides(sys.argv)
     if key != "data.path"  # Where data lies is not what a run is.
   ]
-  name = ",".join(filter(None, [variant, *overrides]))
-  return re.sub(r"[^\w.,=-]+", "-", name) or "default"
+  return folder_name([variant, *overrides])
 
 
 def config_file() -> str:

@@ -1,4 +1,5 @@
 import dataclasses
+from typing import Any
 
 import pytest
 from ml_collections import ConfigDict
@@ -23,8 +24,12 @@ class Layer:
       raise ValueError(f"scale: {self.scale} is not positive")
 
 
-def wrongly_typed(width: float) -> float:
+def wrongly_typed(width: Any) -> float:
   return width / 2
+
+
+def typed(epochs: int = 1, rate: float = 1.0, on: bool = True):
+  return epochs, rate, on
 
 
 TABLE = {"layer": Layer, "wrongly_typed": wrongly_typed}
@@ -62,6 +67,21 @@ def test_errors_name_the_place_and_the_mend(config, message):
   with pytest.raises(UserError, match=message) as caught:
     build(TABLE, config, "config.model")
   assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+  ("config", "message"),
+  [
+    ({"epochs": True}, r"^config\.epochs: True is no int$"),
+    ({"epochs": 1.0}, r"^config\.epochs: 1\.0 is no int$"),
+    ({"rate": True}, r"^config\.rate: True is no float$"),
+    ({"on": 1}, r"^config\.on: 1 is no bool$"),
+  ],
+)
+def test_true_is_no_number_and_one_is_no_bool(config, message):
+  assert construct(typed, {"rate": 2}, "config") == (1, 2, True)
+  with pytest.raises(UserError, match=message):
+    construct(typed, config, "config")
 
 
 def test_the_programs_own_inputs_are_not_the_users():

@@ -109,7 +109,7 @@ class Trial:
     self.source = build(SOURCES, config["data"], "config.data")
     self.loop: Loop = construct(Loop, config["training"], "config.training")
     self.export: Export = construct(Export, config["export"], "config.export")
-    self.seed = _natural(config["seed"], "config.seed")
+    self.seed = _seed(config["seed"])
     self.techniques: tuple[Technique, ...] = tuple(
       build(TECHNIQUES, entry, f"config.techniques[{place}]")
       for place, entry in enumerate(config["techniques"])
@@ -179,8 +179,8 @@ class Trial:
   def ship(self, folder: RunFolder) -> list[dict[str, Any]]:
     """Writes the run's artifacts; see `effarch.infrastructure.export.ship`.
 
-    Those that are there already are kept. A model that was trained in
-    bfloat16 ships computing in float32, which the files' runtimes have.
+    Nothing is done if all are there. A model that was trained in bfloat16
+    ships computing in float32, which the files' runtimes have.
 
     Raises:
       UserError: the training is not finished.
@@ -211,7 +211,7 @@ class Trial:
       if key not in entries:
         raise UserError(f"{where}.{key}: missing")
     for key, value in flatten(entries).items():
-      number = isinstance(value, int | float)
+      number = type(value) in (int, float)  # And no bool.
       if number and not 0 <= value < math.inf:
         raise UserError(f"{where}.{key}: {value} is not in [0, inf)")
       if not number and key in ("learning_rate", "clip_norm"):
@@ -231,7 +231,10 @@ class Trial:
     return clipped(tx, clip_norm)
 
 
-def _natural(value: Any, where: str) -> int:
-  if not isinstance(value, int) or value < 0:
-    raise UserError(f"{where}: {value!r} is not a whole number from 0 up")
+def _seed(value: Any) -> int:
+  # No boolean, though Python takes it for a number.
+  if type(value) is not int or not 0 <= value < 2**32:
+    raise UserError(
+      f"config.seed: {value!r} is not a whole number in [0, 2**32)"
+    )
   return value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.resources
+import io
 import json
 import pathlib
 from collections.abc import Sequence
@@ -85,7 +86,7 @@ def report(folder: pathlib.Path, console: Console) -> list[dict[str, Any]]:
     f"dominate {relative_hypervolume(points):.1%} of the box between the "
     "worst and the best values."
   )
-  _png(folder / "frontier.png", rows, quality, footprint)
+  record.write_bytes("frontier.png", _png(rows, quality, footprint))
   page = html(rows, quality, footprint[0], title=folder.resolve().name)
   record.write_bytes("report.html", page.encode())
   written = f"{folder / 'report.html'} and {folder / 'frontier.png'}"
@@ -120,8 +121,8 @@ def _number(value: int | float) -> str:
   return f"{value:.4f}" if abs(value) < 10 else f"{value:,.1f}"
 
 
-def _png(path, rows, quality, footprint) -> None:
-  """Draws one panel for each footprint, each with its own frontier."""
+def _png(rows, quality, footprint) -> bytes:
+  """Returns one panel for each footprint, each with its own frontier."""
   figure, panels = plt.subplots(
     1,
     len(footprint),
@@ -166,10 +167,10 @@ def _png(path, rows, quality, footprint) -> None:
     panel.margins(x=0.12)
   panels[0][0].set_ylabel(_TITLES[quality])
   panels[0][-1].legend(loc="lower right")
-  partial = path.with_name(f".{path.name}")
-  figure.savefig(partial, dpi=140, format="png")
-  partial.replace(path)
+  file = io.BytesIO()
+  figure.savefig(file, dpi=140, format="png")
   plt.close(figure)
+  return file.getvalue()
 
 
 def html(

@@ -19,7 +19,7 @@ from effarch.automation.trial import Trial
 from effarch.config import construct, did_you_mean, flatten
 from effarch.errors import UserError
 from effarch.infrastructure.export import measure
-from effarch.infrastructure.training import RunFolder
+from effarch.infrastructure.training import RunFolder, folder_name
 from effarch.strategies.records import FOOTPRINTS, QUALITIES
 
 
@@ -83,10 +83,9 @@ def plan(config: Mapping[str, Any]) -> tuple[Study, dict[str, Trial]]:
     for key in grid.keys() - flatten(changed):
       raise UserError(f"config.study.grid.{key}: a value is a tree, no leaf")
     trial = Trial(changed)
-    name = ",".join(
+    name = folder_name(
       f"{short[key]}={value}" for key, value in zip(grid, values, strict=True)
     )
-    name = re.sub(r"[^\w.,=-]+", "-", name) or "default"
     if name in trials:
       raise UserError(f"config.study.grid: gives two trials the name {name!r}")
     trials[name] = trial

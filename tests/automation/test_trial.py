@@ -1,8 +1,9 @@
-"""A trial reads the test set once, at the end, whatever happens before."""
+"""A trial hands on what its config says, and reads the test set last."""
 
 import dataclasses
 
 import jax
+import numpy as np
 import pytest
 from flax import nnx
 
@@ -11,7 +12,7 @@ from effarch.automation import trial as module
 from effarch.automation.trial import Trial
 from effarch.errors import UserError
 from effarch.infrastructure.data import SOURCES, Digits
-from effarch.infrastructure.training import RunFolder
+from effarch.infrastructure.training import SCHEDULES, RunFolder
 
 EVENTS = []
 
@@ -102,3 +103,108 @@ def test_a_bfloat16_model_trains_and_ships(config, tmp_path):
   rows = {row["precision"]: row for row in trial.ship(folder)}
   assert rows["float32"]["differs"] == 0
   assert abs(rows["float32"]["accuracy"] - result["test/accuracy"]) < 0.05
+
+
+@pytest.mark.parametrize("seed", [True, -1, 1.0, "1", 2**32])
+def test_a_seed_is_a_whole_number_of_32_bits(config, seed):
+  with pytest.raises(UserError, match=f"config.seed: {seed!r} is not a whole"):
+    Trial({**config, "seed": seed})
+
+
+def plain_sgd(clip_norm: float = 0.0) -> dict:
+  return {
+    "name": "sgd",
+    "learning_rate": 1.0,
+    "clip_norm": clip_norm,
+    "schedule": {"name": "constant"},
+  }
+
+
+@pytest.fixture
+def handed_to_fit(tmp_path, monkeypatch):
+  """A function from a config to what its trial calls `fit` with."""
+
+  def halted(*_, **kwargs):
+    raise KeyboardInterrupt(kwargs)
+
+  def handed(config):
+    folder = RunFolder.open(tmp_path, config)
+    with pytest.raises(KeyboardInterrupt) as caught:
+      Trial(config).train(folder)
+    (kwargs,) = caught.value.args
+    return kwargs
+
+  monkeypatch.setattr(module, "fit", halted)
+  return handed
+
+
+def update(optimizer, gradient):
+  gradient = np.array(gradient, np.float32)
+  return optimizer.update(gradient, optimizer.init(gradient))[0]
+
+
+def test_seed_techniques_and_number_of_steps_reach_fit(
+  config, handed_to_fit, monkeypatch
+):
+  # The rate is the number of steps, so that an update tells it.
+  monkeypatch.setitem(
+    SCHEDULES, "constant", lambda learning_rate, total_steps: total_steps
+  )
+  config.update(seed=3, optimizer=plain_sgd())
+  handed = handed_to_fit(config)
+  assert handed["seed"] == 3
+  assert len(handed["techniques"]) == 2
+  assert handed["techniques"] == Trial(config).techniques
+  steps = 2 * (len(Digits().load("train")) // config["training"]["batch_size"])
+  assert update(handed["optimizer"], 1.0) == -steps
+
+
+def test_a_long_gradient_is_clipped_to_the_configs_norm(config, handed_to_fit):
+  optimizer = handed_to_fit({**config, "optimizer": plain_sgd(0.5)})[
+    "optimizer"
+  ]
+  np.testing.assert_allclose(update(optimizer, [30, 40]), [-0.3, -0.4])
+  np.testing.assert_allclose(update(optimizer, [0.03, 0.04]), [-0.03, -0.04])
+
+
+@pytest.fixture
+def finished(tmp_path, monkeypatch):
+  """A run folder that passes for trained, with the initial parameters."""
+
+  def best_model(model, *_):
+    model.eval()
+    return model
+
+  monkeypatch.setattr(module, "best_model", best_model)
+  folder = RunFolder(tmp_path)
+  folder.write("result.json", {})
+  return folder
+
+
+def test_a_half_shipped_run_ships_the_rest(config, finished):
+  trial = Trial(config)
+  trial.ship(finished)
+  lost = finished.path / "artifacts/int8.json"
+  lost.unlink()
+  rows = trial.ship(finished)
+  assert lost.exists()
+  assert [row["precision"] for row in rows] == ["float32", "int8"]
+
+
+def test_the_configs_export_is_what_ships(config, finished, monkeypatch):
+  original, asked = module.ship, {}
+
+  def watched(*args, **kwargs):
+    asked.update(kwargs)
+    return original(*args, **kwargs)
+
+  monkeypatch.setattr(module, "ship", watched)
+  config["export"] = {"precisions": ("float32",), "calibration_size": 7}
+  (row,) = Trial(config).ship(finished)
+  assert row["precision"] == "float32"
+  shipped = {path.name for path in (finished.path / "artifacts").iterdir()}
+  assert shipped == {"float32.json", "float32.tflite"}
+  assert asked["calibration_size"] == 7
+  for split in ("train", "validation", "test"):
+    expected = Digits().load(split).inputs
+    np.testing.assert_array_equal(asked[split].inputs, expected)

@@ -48,6 +48,7 @@ def digits():
     (("optimizer", "clip_norm"), float("nan"), "clip_norm: nan"),
     (("optimizer", "learning_rate"), float("inf"), "learning_rate: inf"),
     (("optimizer", "learning_rate"), "x", "learning_rate: 'x' is no number"),
+    (("optimizer", "clip_norm"), True, "clip_norm: True is no number"),
     (("optimizer", "weight_decay"), -1.0, "weight_decay: -1.0"),
     (("training", "batch_size"), "x", "training.batch_size: 'x' is no int"),
     (("training", "epochs"), 1.5, "config.training.epochs: 1.5 is no int"),

@@ -88,14 +88,49 @@ def test_off_is_absent():
   np.testing.assert_array_equal(changed["inputs"], IMAGES)
 
 
+@pytest.mark.parametrize(
+  ("horizontal_flip", "max_shift"), [(True, 0), (False, 3), (True, 3)]
+)
+def test_flip_and_shift_draw_numbers_of_their_own(horizontal_flip, max_shift):
+  key = jax.random.key(0)
+  flip_rng, shift_rng = jax.random.split(key)
+  expected = flip(IMAGES, flip_rng) if horizontal_flip else IMAGES
+  expected = translate(expected, shift_rng, max_shift)
+  technique = FlipTranslate(horizontal_flip, max_shift)
+  changed = technique.batch({"inputs": IMAGES}, key)
+  np.testing.assert_array_equal(changed["inputs"], expected)
+
+
 def test_another_technique_leaves_random_numbers_as_they_were():
   batch = {"inputs": IMAGES, "labels": jnp.ones((64, 1))}
   key = jax.random.key(0)
   alone = apply_batch_hooks([FlipTranslate()], batch, key)
   behind = apply_batch_hooks([LabelSmoothing(), FlipTranslate()], batch, key)
   np.testing.assert_array_equal(alone["inputs"], behind["inputs"])
-  twice = apply_batch_hooks([FlipTranslate(), FlipTranslate()], batch, key)
-  assert not np.array_equal(alone["inputs"], twice["inputs"])
+
+
+@dataclasses.dataclass(frozen=True)
+class Noise(Technique):
+  """Adds its random numbers."""
+
+  def batch(self, batch, rng):
+    return {"inputs": batch["inputs"] + jax.random.normal(rng, (8,))}
+
+
+@dataclasses.dataclass(frozen=True)
+class OtherNoise(Noise):
+  """The same of another class."""
+
+
+@pytest.mark.parametrize("second", [Noise, OtherNoise])
+def test_no_two_techniques_get_the_same_random_numbers(second):
+  def added(*techniques):
+    batch = {"inputs": jnp.zeros(8)}
+    return apply_batch_hooks(techniques, batch, jax.random.key(0))["inputs"]
+
+  first = added(Noise())
+  both = added(Noise(), second())
+  assert not np.isclose(both - first, first, rtol=1e-3).any()
 
 
 def test_label_smoothing_equals_its_formula():

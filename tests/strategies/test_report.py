@@ -8,6 +8,7 @@ import shutil
 import numpy as np
 import pytest
 from matplotlib import image
+from matplotlib.axes import Axes
 from rich.console import Console
 
 from effarch.errors import UserError
@@ -205,6 +206,27 @@ def test_picture_shows_the_data(study, write_run, printed):
   assert not np.array_equal(picture(study), first)
 
 
+def test_picture_joins_each_panels_own_frontier(
+  study, write_run, printed, monkeypatch
+):
+  write_three(write_run)
+  # On the frontier of latency alone.
+  quick = {"size_bytes": 3000, "accuracy": 0.625, "latency_us": 5.0}
+  write_run("quick", {"seed": 4}, [quick])
+  lines = []
+
+  def spy(self, x, y, **options):
+    lines.append((x, y))
+    assert options["where"] == "post"
+
+  monkeypatch.setattr(Axes, "step", spy)
+  printed()
+  assert lines == [
+    ((1000, 2000), (0.5, 0.75)),
+    ((4.0, 5.0, 8.0), (0.5, 0.625, 0.75)),
+  ]
+
+
 @pytest.mark.parametrize("runs", [1, 3])
 def test_equal_values_make_a_report(study, write_run, printed, runs):
   for place in range(runs):
@@ -239,6 +261,16 @@ def test_broken_metric_leaves_the_page_readable(study, write_run, printed):
   printed()
   [row] = Page(study / "report.html").data["rows"]
   assert row["curve"][0]["train/norm"] == "NaN"
+
+
+@pytest.mark.parametrize("other", ["monday", "tuesday", None])
+def test_latencies_of_two_measurements_are_told(
+  study, write_run, printed, other
+):
+  write_run("a", {"seed": 1}, [{"latency_measured": "monday"}])
+  write_run("b", {"seed": 2}, [{"latency_measured": other}])
+  told = "Latencies stem from several measurements" in printed()
+  assert told == (other != "monday")
 
 
 def test_column_that_one_artifact_lacks_is_left_out(study, write_run, printed):

@@ -78,18 +78,17 @@ def quantize_int8(float_file: bytes, calibration: np.ndarray) -> bytes:
 class LiteRTModel:
   """A `.tflite` file in its runtime.
 
+  It runs on one thread.
+
   Args:
     file: its content, or its path.
-    num_threads: of the runtime.
   """
 
-  def __init__(self, file: bytes | str | os.PathLike, num_threads: int = 1):
+  def __init__(self, file: bytes | str | os.PathLike):
     if not isinstance(file, bytes):
       file = pathlib.Path(file).read_bytes()
     with _quiet():
-      self._interpreter = Interpreter(
-        model_content=file, num_threads=num_threads
-      )
+      self._interpreter = Interpreter(model_content=file, num_threads=1)
       self._interpreter.allocate_tensors()
     (self._input,) = self._interpreter.get_input_details()
     (self._output,) = self._interpreter.get_output_details()

@@ -17,6 +17,7 @@ from effarch.infrastructure.training.optimizer import (
 from effarch.infrastructure.training.run_folder import (
   RunFolder,
   device_name,
+  folder_name,
   processor,
   provenance,
 )
@@ -43,6 +44,7 @@ __all__ = [
   "device_name",
   "evaluate",
   "fit",
+  "folder_name",
   "make_steps",
   "processor",
   "provenance",

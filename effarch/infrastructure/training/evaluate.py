@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from effarch.infrastructure.data import Dataset, decode
+from effarch.infrastructure.data import Dataset
 from effarch.infrastructure.training import mesh as meshes
 from effarch.infrastructure.training.metrics import classification_loss
-from effarch.infrastructure.training.technique import LossFn
+from effarch.infrastructure.training.technique import LossFn, make_batch
 
 
 def evaluate(
@@ -83,12 +83,7 @@ class Evaluator:
 def _weighted_sums(
   graphdef, loss_fn, num_classes, state, arrays, indices, weights
 ):
-  inputs, labels = (array[indices] for array in arrays)
   model = nnx.merge(graphdef, *state, copy=True)
-  batch = {
-    "inputs": decode(inputs),
-    "labels": jax.nn.one_hot(labels, num_classes),
-  }
-  losses, metrics = loss_fn(model, batch)
+  losses, metrics = loss_fn(model, make_batch(arrays, indices, num_classes))
   values = {"loss": losses, **metrics}
   return {name: jnp.sum(v * weights) for name, v in values.items()}

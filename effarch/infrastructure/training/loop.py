@@ -22,7 +22,7 @@ from flax import nnx
 from jaxtyping import Array, Int
 
 from effarch.errors import UserError
-from effarch.infrastructure.data import Dataset, decode
+from effarch.infrastructure.data import Dataset
 from effarch.infrastructure.training import mesh as meshes
 from effarch.infrastructure.training.checkpoint import Checkpoints
 from effarch.infrastructure.training.evaluate import Evaluator
@@ -33,6 +33,7 @@ from effarch.infrastructure.training.technique import (
   LossFn,
   Technique,
   apply_batch_hooks,
+  make_batch,
 )
 
 _BEST = "validation/accuracy"
@@ -65,6 +66,13 @@ class Loop:
       raise ValueError(
         f"steps_per_dispatch: {self.steps_per_dispatch} is negative"
       )
+
+  @property
+  def dispatched(self) -> int:
+    """Steps in one compiled program, the platform's choice made."""
+    if self.steps_per_dispatch:
+      return self.steps_per_dispatch
+    return 1 if _unrolled() else _STEPS_PER_DISPATCH
 
   def steps_per_epoch(self, num_examples: int) -> int:
     """Returns the number of whole batches.
@@ -137,9 +145,6 @@ def fit(
   state = State(jnp.zeros((), jnp.int32), params, rest, optimizer.init(params))
   state = jax.device_put(state, meshes.replicated(mesh))
 
-  per_dispatch = loop.steps_per_dispatch or (
-    1 if _unrolled() else _STEPS_PER_DISPATCH
-  )
   take_steps = make_steps(
     train_graphdef, optimizer, techniques, loss_fn, train.num_classes, mesh
   )
@@ -165,7 +170,7 @@ def fit(
     for epoch in range(first_epoch, loop.epochs):
       started = time.perf_counter()
       history = []
-      for indices in _batches(loop, len(train), seed, epoch, per_dispatch):
+      for indices in _batches(loop, len(train), seed, epoch):
         indices = jax.device_put(indices, sharding)
         state, metrics = take_steps(state, arrays, indices, key)
         history.append(metrics)
@@ -251,11 +256,7 @@ def make_steps(graphdef, tx, techniques, loss_fn, num_classes, mesh):
 
   def take_steps(state, arrays, indices, key):
     def one_step(state, index):
-      inputs, labels = (array[index] for array in arrays)
-      batch = {
-        "inputs": decode(inputs),
-        "labels": jax.nn.one_hot(labels, num_classes),
-      }
+      batch = make_batch(arrays, index, num_classes)
       rng = jax.random.fold_in(key, state.step)
       batch = apply_batch_hooks(techniques, batch, rng)
 
@@ -300,8 +301,8 @@ def _unrolled() -> bool:
   return jax.default_backend() == "cpu"
 
 
-def _batches(loop, num_examples, seed, epoch, per_dispatch):
-  """Yields the places `k B` of an epoch's batches, k at most `per_dispatch`.
+def _batches(loop, num_examples, seed, epoch):
+  """Yields the places `k B` of an epoch's batches, those of one dispatch each.
 
   The order depends on seed and epoch alone, so a resumed run repeats it.
   """
@@ -309,8 +310,8 @@ def _batches(loop, num_examples, seed, epoch, per_dispatch):
   order = np.random.default_rng((seed, epoch)).permutation(num_examples)
   order = order[: steps * loop.batch_size].astype(np.int32)
   order = order.reshape(steps, loop.batch_size)
-  for begin in range(0, steps, per_dispatch):
-    yield order[begin : begin + per_dispatch]
+  for begin in range(0, steps, loop.dispatched):
+    yield order[begin : begin + loop.dispatched]
 
 
 def _settle(history, position, first_step, checkpoints, progress):

@@ -15,6 +15,7 @@ import json
 import os
 import pathlib
 import platform
+import re
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -33,9 +34,10 @@ _PACKAGES = ("effarch", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint")
 class RunFolder:
   """Reads and writes the files of one run; every write is whole or absent."""
 
-  def __init__(self, path: str | os.PathLike[str], command: str = ""):
+  def __init__(self, path: str | os.PathLike[str]):
     self.path = pathlib.Path(path).expanduser()
-    self._command = command
+    self._config: Mapping[str, Any] | None = None
+    self._command = ""
 
   @classmethod
   def open(
@@ -55,15 +57,18 @@ class RunFolder:
       UserError: the folder holds a run of another config, training begun;
         where its data lay then may differ.
     """
-    folder = cls(path, command)
+    folder = cls(path)
+    folder._command = command
+    folder._config = json.loads(json.dumps(config))
     try:
       folder.path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
       raise UserError(f"workdir {path}: {error.strerror}") from error
-    config = json.loads(json.dumps(config))
-    if folder.has("metrics.jsonl"):
-      _refuse_difference(folder.path, folder.read("config.json"), config)
-    folder.write("config.json", config)
+    try:
+      with folder._lock():
+        folder._record_config()
+    except filelock.Timeout:  # Who trains here has recorded the config.
+      folder._refuse_difference()
     return folder
 
   @contextlib.contextmanager
@@ -71,9 +76,9 @@ class RunFolder:
     """Keeps other processes from training here, and notes this start.
 
     Raises:
-      UserError: another process trains here.
+      UserError: another process trains here, or has trained another config.
     """
-    lock = filelock.FileLock(self.path / ".lock", timeout=0)
+    lock = self._lock()
     try:
       lock.acquire()
     except filelock.Timeout:
@@ -82,11 +87,36 @@ class RunFolder:
         "give another --workdir"
       ) from None
     try:
+      self._record_config()
       starts = self.read_lines("provenance.jsonl")
       self.write_lines("provenance.jsonl", [*starts, provenance(self._command)])
       yield
     finally:
       lock.release()
+
+  def _lock(self) -> filelock.BaseFileLock:
+    # A moment's patience, since `open` holds it for a moment.
+    return filelock.FileLock(self.path / ".lock", timeout=1)
+
+  def _record_config(self) -> None:
+    """Writes the config, unless one is trained already; needs the lock."""
+    if self._config is None:
+      return
+    if self.has("metrics.jsonl"):
+      self._refuse_difference()
+    self.write("config.json", self._config)
+
+  def _refuse_difference(self) -> None:
+    before = flatten(self.read("config.json"), "config")
+    after = flatten(self._config, "config")
+    for key in sorted({**before, **after}):
+      was, now = before.get(key), after.get(key)
+      # Where data lies is not what a run is.
+      if was != now and key != "config.data.path":
+        raise UserError(
+          f"workdir {self.path}: holds a run with {key}={was!r}, not {now!r}; "
+          "give another --workdir or remove the folder"
+        )
 
   def has(self, name: str) -> bool:
     """Whether the file is there, and therefore complete."""
@@ -152,7 +182,10 @@ class MetricLog:
     ]
     self._file = folder.write_lines("metrics.jsonl", kept).open("a")
     self._events = SummaryWriter(
-      str(folder.path / "tensorboard"), purge_step=step + 1
+      str(folder.path / "tensorboard"),
+      purge_step=step + 1,
+      # Files are named by the second, and an equal name is overwritten.
+      filename_suffix=f".{step}",
     )
 
   def write(self, step: int, values: Mapping[str, int | float]) -> None:
@@ -166,6 +199,15 @@ class MetricLog:
     """Closes both files."""
     self._file.close()
     self._events.close()
+
+
+def folder_name(entries: Iterable[str]) -> str:
+  """Returns what tells a run from others, `w=0.25,seed=1`, as a folder's name.
+
+  What a file system may not like becomes `-`; of no entries it is `default`.
+  """
+  name = ",".join(filter(None, entries))
+  return re.sub(r"[^\w.,=-]+", "-", name) or "default"
 
 
 def provenance(command: str = "") -> dict[str, Any]:
@@ -215,15 +257,3 @@ def _commit() -> str | None:
   except (OSError, subprocess.CalledProcessError):
     return None
   return answer.stdout.strip()
-
-
-def _refuse_difference(path, old, new) -> None:
-  before, after = flatten(old, "config"), flatten(new, "config")
-  for key in sorted({**before, **after}):
-    was, now = before.get(key), after.get(key)
-    # Where data lies is not what a run is.
-    if was != now and key != "config.data.path":
-      raise UserError(
-        f"workdir {path}: holds a run with {key}={was!r}, not {now!r}; "
-        "give another --workdir or remove the folder"
-      )

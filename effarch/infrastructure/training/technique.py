@@ -12,7 +12,9 @@ from collections.abc import Callable, Sequence
 import jax
 import optax
 from flax import nnx
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float, Int, Key
+
+from effarch.infrastructure.data import decode
 
 Batch = dict[str, jax.Array]
 
@@ -21,6 +23,19 @@ Batch = dict[str, jax.Array]
 # batch.
 Losses = tuple[Float[Array, " B"], dict[str, Float[Array, " B"]]]
 LossFn = Callable[[nnx.Module, Batch], Losses]
+
+
+def make_batch(
+  arrays: tuple[jax.Array, jax.Array],
+  places: Int[Array, " B"],
+  num_classes: int,
+) -> Batch:
+  """Returns the examples at `places` of all inputs and labels."""
+  inputs, labels = (array[places] for array in arrays)
+  return {
+    "inputs": decode(inputs),
+    "labels": jax.nn.one_hot(labels, num_classes),
+  }
 
 
 class Technique:

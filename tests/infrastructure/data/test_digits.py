@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from sklearn.datasets import load_digits
 
 from effarch.infrastructure.data import Digits
 
@@ -11,7 +12,24 @@ def test_three_parts_are_disjoint_and_complete():
   # scikit-learn's set holds no two equal images, so parts that overlapped
   # would show here.
   assert len(np.unique(rows, axis=0)) == 1797
-  assert len(parts["test"]) == 360  # A fifth, rounded up
+  sizes = {name: len(part) for name, part in parts.items()}
+  # A fifth of all, then 15 % of the rest, rounded up
+  assert sizes == {"train": 1221, "validation": 216, "test": 360}
+
+
+def test_sixteen_greys_become_256_and_keep_their_labels():
+  def pairs(images, labels):
+    return {
+      (image.tobytes(), label)
+      for image, label in zip(images, labels.tolist(), strict=True)
+    }
+
+  features, labels = load_digits(return_X_y=True)
+  expected = np.round(features * 255 / 16).astype(np.uint8)
+  assert expected.max() == 255
+  parts = (Digits().load(n) for n in ("train", "validation", "test"))
+  found = set().union(*(pairs(part.inputs, part.labels) for part in parts))
+  assert found == pairs(expected, labels)
 
 
 def test_every_class_is_in_proportion():

@@ -163,6 +163,24 @@ def test_images_are_decoded_once_and_again_when_one_changes(tmp_path, opened):
   assert len(opened) == 37
 
 
+def test_a_change_of_size_or_of_time_alone_is_seen(tmp_path, opened):
+  root = write_parts(tmp_path / "tree")
+  file = root / "test" / "latest" / "00.png"
+
+  def decoded():
+    opened.clear()
+    ImageFolder(str(root), image_size=4).load("test")
+    return len(opened)
+
+  assert (decoded(), decoded()) == (5, 0)
+  written = file.stat().st_mtime_ns
+  file.write_bytes(file.read_bytes() + b"0")  # Still the same image
+  os.utime(file, ns=(written, written))
+  assert (decoded(), decoded()) == (5, 0)
+  os.utime(file, ns=(1, 1))
+  assert (decoded(), decoded()) == (5, 0)
+
+
 def test_every_option_for_pixels_has_a_cache_of_its_own(tmp_path):
   path = str(write_parts(tmp_path / "tree"))
   for options, shape in (
@@ -222,6 +240,16 @@ def test_images_are_scaled_and_turned_grey(tmp_path):
     assert test.inputs.shape == (5, 5, 5, channels)
     assert (test.inputs[:2] == 77).all()
     assert test.inputs[2].std() > 0
+
+
+def test_scaling_is_bilinear(tmp_path):
+  root = write_parts(tmp_path / "tree")
+  file = root / "test" / "latest" / "00.png"
+  Image.fromarray(np.array([[0, 100]], np.uint8)).save(file)
+  source = ImageFolder(str(root), image_size=4, channels=1)
+  image = source.load("test").inputs[0, :, :, 0]
+  # The new pixels' centres lie at -1/4, 1/4, 3/4 and 5/4 of the old ones'.
+  assert image.tolist() == [[0, 25, 75, 100]] * 4
 
 
 def test_sixty_thousand_images_of_an_archive_are_listed(shared):

@@ -16,6 +16,7 @@ from effarch.infrastructure.export import (
   read_artifacts,
   ship,
 )
+from effarch.infrastructure.export.litert import _dequantized, _quantized
 from effarch.infrastructure.training import RunFolder
 
 # Three channels: of one alone, any convolution is a depthwise one.
@@ -87,6 +88,34 @@ def test_int8_file_is_smaller_and_near(shipped):
   bright = small(np.full((1, *SHAPE), 1e6, np.float32))
   limit = small(np.full((1, *SHAPE), 1.0, np.float32))
   np.testing.assert_allclose(bright, limit, atol=np.ptp(expected) / 5)
+
+
+def test_calibration_looks_beyond_the_first_example(shipped):
+  _, _, file = shipped
+  calibration = np.zeros((20, *SHAPE), np.float32)
+  calibration[:, 0], calibration[:, 1] = -1.0, 1.0
+  calibration[0] /= 10
+  scale, _ = LiteRTModel(quantize_int8(file, calibration))._input[
+    "quantization"
+  ]
+  # The first alone gives 0.2; the ranges are moving averages.
+  assert 1 < 255 * scale <= 2
+
+
+def test_quantization_rounds_shifts_and_saturates():
+  tensor = {"dtype": np.int8, "quantization": (0.5, 3)}
+  floats = np.array([-1.3, -0.7, 0, 0.7, 1.3], np.float32)
+  np.testing.assert_array_equal(_quantized(floats, tensor), [0, 2, 3, 4, 6])
+  ends = np.array([-1e6, -66, -65.5, 62, 62.5, 1e6], np.float32)
+  whole = _quantized(ends, tensor)
+  assert whole.dtype == np.int8
+  np.testing.assert_array_equal(whole, [-128] * 3 + [127] * 3)
+  np.testing.assert_array_equal(
+    _dequantized(np.array([-128, 3, 127], np.int8), tensor), [-65.5, 0, 62]
+  )
+  every = np.arange(-128, 128).astype(np.int8)
+  back = _quantized(_dequantized(every, tensor), tensor)
+  np.testing.assert_array_equal(back, every)
 
 
 def test_ship_records_what_the_files_reach(shipped, tmp_path, monkeypatch):

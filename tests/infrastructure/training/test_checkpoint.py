@@ -33,6 +33,14 @@ def steps(folder):
   return sorted(int(p.name) for p in folder.iterdir() if p.name.isdigit())
 
 
+def test_a_saved_step_is_on_the_disk(tmp_path):
+  checkpoints = Checkpoints(tmp_path, "score")
+  checkpoints.save(1, TREES, {}, {"score": 0.5})
+  # Not closed: what another process would find now.
+  assert steps(tmp_path) == [1]
+  checkpoints.close()
+
+
 def test_keeps_the_best_and_the_latest_exactly(filled):
   assert steps(filled) == [2, 5]
   checkpoints = Checkpoints(filled, "score")

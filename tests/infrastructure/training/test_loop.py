@@ -1,7 +1,9 @@
 """The loop on eight-pixel images: exact resume, hooks, stops, any mesh."""
 
 import dataclasses
+import itertools
 import json
+import types
 
 import chex
 import jax
@@ -44,6 +46,10 @@ def blobs(size: int, seed: int) -> Dataset:
   labels = generator.integers(0, 2, size).astype(np.int32)
   inputs = generator.normal(size=(size, 8)) + labels[:, None]
   return Dataset(inputs.astype(np.float32), labels, ("left", "right"))
+
+
+class InterruptionError(Exception):
+  pass
 
 
 TRAIN, VALIDATION = blobs(67, seed=0), blobs(21, seed=1)
@@ -104,7 +110,78 @@ def test_loss_falls_and_every_epoch_is_recorded(undisturbed):
   assert result["validation/accuracy"] == max(
     row["validation/accuracy"] for row in rows
   )
-  assert list((folder / "tensorboard").iterdir())
+
+
+def test_validation_judges_the_model_as_it_will_be_used(undisturbed):
+  folder, result = undisturbed
+  model = best_model(Net(nnx.Rngs(9)), RunFolder(folder))
+  for name, value in evaluate(model, VALIDATION).items():
+    assert result[f"validation/{name}"] == pytest.approx(value, rel=1e-5)
+
+
+def test_each_epoch_has_an_order_of_its_own():
+  epochs = []
+  for epoch in (0, 1):
+    places = np.concatenate([*loop_module._batches(LOOP, 67, 0, epoch)])
+    assert places.shape == (4, 16)
+    assert len(np.unique(places)) == 64
+    assert places.min() >= 0
+    assert places.max() < 67
+    epochs.append(places)
+  assert not np.array_equal(*epochs)
+
+
+@pytest.fixture
+def ticking(monkeypatch):
+  """A clock that is one second further each time the loop looks at it."""
+  clock = types.SimpleNamespace(perf_counter=itertools.count(0.0).__next__)
+  monkeypatch.setattr(loop_module, "time", clock)
+
+
+def test_evaluates_now_and_then_and_at_the_end(tmp_path, ticking):
+  result = train(tmp_path, loop=Loop(5, 16, evaluate_every=2))
+  rows = RunFolder(tmp_path).read_lines("metrics.jsonl")
+  assert [row["epoch"] for row in rows] == [2, 4, 5]
+  # The loop looks when an epoch begins and when it ends.
+  assert result["train_seconds"] == 5
+
+
+def test_seconds_add_up_over_restarts(tmp_path, ticking, monkeypatch):
+  def dying(self, row):
+    if row["epoch"] == 3:
+      raise InterruptionError
+
+  with monkeypatch.context() as patch:
+    patch.setattr(loop_module.Progress, "evaluated", dying)
+    with pytest.raises(InterruptionError):
+      train(tmp_path)
+  assert train(tmp_path)["train_seconds"] == LOOP.epochs
+
+
+@dataclasses.dataclass(frozen=True)
+class Dice(Technique):
+  """Shows the random numbers that it is given as a metric."""
+
+  def batch(self, batch, rng):
+    return {**batch, "dice": jax.random.uniform(rng, (len(batch["labels"]),))}
+
+  def loss(self, loss_fn):
+    def shown(model, batch):
+      losses, metrics = loss_fn(model, batch)
+      return losses, {**metrics, "dice": batch["dice"]}
+
+    return shown
+
+
+def test_random_numbers_are_new_at_each_step_and_for_each_seed(tmp_path):
+  thrown = []
+  for seed in (0, 1):
+    folder = tmp_path / str(seed)
+    # One step an epoch.
+    train(folder, loop=Loop(4, 64), techniques=[Dice()], seed=seed)
+    rows = RunFolder(folder).read_lines("metrics.jsonl")
+    thrown += [row["train/dice"] for row in rows]
+  assert len(set(thrown)) == 8
 
 
 def test_same_seed_same_bits_and_another_seed_others(undisturbed, tmp_path):
@@ -116,10 +193,6 @@ def test_same_seed_same_bits_and_another_seed_others(undisturbed, tmp_path):
   )
   train(tmp_path / "other", seed=1)
   assert lines(tmp_path / "other") != lines(folder)
-
-
-class InterruptionError(Exception):
-  pass
 
 
 @pytest.mark.parametrize("moment", ["log", "save", "after"])
@@ -249,20 +322,6 @@ def test_refuses_more_than_there_is(tmp_path):
       Loop(**{"epochs": 1, "batch_size": 1, **wrong})
 
 
-def test_evaluation_is_exact_whatever_the_batch_size():
-  model = Net(nnx.Rngs(0))
-  model.eval()
-  logits = np.asarray(model(jnp.asarray(VALIDATION.inputs)))
-  right = np.mean(np.argmax(logits, -1) == VALIDATION.labels)
-  loss = optax.softmax_cross_entropy_with_integer_labels(
-    logits, VALIDATION.labels
-  ).mean()
-  for batch_size in (1, 4, 21, 50):
-    means = evaluate(model, VALIDATION, batch_size=batch_size)
-    assert means["accuracy"] == pytest.approx(right, abs=1e-12)
-    assert means["loss"] == pytest.approx(float(loss), rel=1e-5)
-
-
 @dataclasses.dataclass(frozen=True)
 class Recorder(Technique):
   """Wraps the loss in a factor, and notes the order of the hooks."""
@@ -298,10 +357,31 @@ def test_techniques_compose_in_the_order_listed(tmp_path, undisturbed):
   assert row["train/loss"] == pytest.approx(6 * plain["train/loss"] + 9)
   # Evaluation keeps the plain loss.
   assert row["validation/loss"] == pytest.approx(plain["validation/loss"])
-  assert [n for n in notes if n[0] == "finish"] == [
-    ("finish", 2.0),
-    ("finish", 3.0),
-  ]
+  made = [("model", 2.0), ("model", 3.0)]  # To be trained, then restored.
+  assert notes == [*made, *made, ("finish", 2.0), ("finish", 3.0)]
+
+
+class Doubled(nnx.Module):
+  def __init__(self, inner):
+    self.inner = inner
+    self.scale = nnx.Param(jnp.full(2, 2.0))
+
+  def __call__(self, x):
+    return self.inner(x) * self.scale
+
+
+class Doubling(Technique):
+  """Surgery: the model that is trained has one parameter more."""
+
+  def model(self, model):
+    return Doubled(model)
+
+
+def test_what_surgery_made_is_trained_and_restored(tmp_path):
+  train(tmp_path, techniques=[Doubling()])
+  model = best_model(Net(nnx.Rngs(9)), RunFolder(tmp_path), [Doubling()])
+  assert isinstance(model, Doubled)
+  assert not np.allclose(model.scale[...], 2.0)
 
 
 def test_the_step_compiles_once(tmp_path):

@@ -28,13 +28,14 @@ def test_optimizers_descend(name):
 
 
 def test_clipping_bounds_the_gradients_length():
-  tx = clipped(optax.sgd(1.0), 0.5)
+  # At a rate of 1, clipping what the optimizer returns would do the same.
+  tx = clipped(optax.sgd(0.1), 0.5)
   gradients = jnp.array([3.0, 4.0])
   updates, _ = tx.update(gradients, tx.init(gradients))
-  np.testing.assert_allclose(updates, [-0.3, -0.4], rtol=1e-6)
+  np.testing.assert_allclose(updates, [-0.03, -0.04], rtol=1e-6)
   small = jnp.array([0.03, 0.04])
   updates, _ = tx.update(small, tx.init(small))
-  np.testing.assert_allclose(updates, -small)
+  np.testing.assert_allclose(updates, -0.1 * small)
   tx = optax.sgd(1.0)
   assert clipped(tx, 0.0) is tx
 

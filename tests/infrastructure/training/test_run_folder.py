@@ -1,10 +1,15 @@
 import json
 import os
+import re
+import struct
+import subprocess
 
 import pytest
+from tensorboardX.proto import event_pb2
 
 from effarch.errors import UserError
-from effarch.infrastructure.training import RunFolder
+from effarch.infrastructure.training import RunFolder, provenance
+from effarch.infrastructure.training import run_folder as module
 from effarch.infrastructure.training.run_folder import MetricLog
 
 CONFIG = {"seed": 0, "model": {"width": 0.5}, "techniques": ({"name": "a"},)}
@@ -51,6 +56,44 @@ def test_two_do_not_train_in_one_folder(tmp_path):
       pass
   with other.training():
     pass
+
+
+def test_another_config_is_refused_while_one_is_trained(tmp_path):
+  folder = RunFolder.open(tmp_path, CONFIG)
+  with (
+    folder.training(),
+    pytest.raises(UserError, match=r"config\.seed=0, not 7"),
+  ):
+    RunFolder.open(tmp_path, {**CONFIG, "seed": 7})
+  assert folder.read("config.json")["seed"] == 0
+
+
+def test_the_config_is_that_of_the_training(tmp_path):
+  """Whoever opened the folder last, before anyone trained in it."""
+  folder = RunFolder.open(tmp_path, CONFIG)
+  other = RunFolder.open(tmp_path, {**CONFIG, "seed": 7})
+  with folder.training():
+    MetricLog(folder, 0).close()
+  assert folder.read("config.json")["seed"] == 0
+  with (
+    pytest.raises(UserError, match=r"config\.seed=0, not 7"),
+    other.training(),
+  ):
+    pass
+
+
+def test_the_commit_is_that_of_the_code(tmp_path, monkeypatch):
+  monkeypatch.setattr(module, "__file__", str(tmp_path / "code.py"))
+  monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+  assert provenance()["commit"] is None
+  (tmp_path / "code.py").write_text("old")
+  identity = ("-c", "user.name=x", "-c", "user.email=x")
+  for words in (["init"], ["add", "."], ["commit", "-m", "x"]):
+    subprocess.run(["git", *identity, *words], cwd=tmp_path, check=True)
+  commit = provenance()["commit"]
+  assert re.fullmatch("[0-9a-f]{40}", commit)
+  (tmp_path / "code.py").write_text("new")
+  assert provenance()["commit"] == f"{commit}-dirty"
 
 
 def test_a_mistake_before_training_can_be_mended_in_place(tmp_path):
@@ -119,6 +162,36 @@ def test_log_drops_what_came_after_the_checkpoint(tmp_path):
     {"step": 3, "loss": 3.2},
     {"step": 4, "loss": 4.2},
   ]
+
+
+def events(folder):
+  """What TensorBoard would read: framed protocol buffers, in time's order."""
+  for file in sorted((folder / "tensorboard").iterdir()):
+    content = file.read_bytes()
+    while content:
+      (length,) = struct.unpack_from("<Q", content)
+      yield event_pb2.Event.FromString(content[12 : 12 + length])
+      content = content[12 + length + 4 :]
+
+
+def test_tensorboard_gets_every_number_and_forgets_the_dropped(tmp_path):
+  for start, steps in ((0, (1, 2, 3)), (1, (2,))):
+    log = MetricLog(RunFolder(tmp_path), start)
+    for step in steps:
+      log.write(step, {"train/loss": step + start / 4, "epoch": step})
+    log.close()
+  seen = {}
+  for event in events(tmp_path):
+    if event.session_log.status == event_pb2.SessionLog.START:
+      seen = {k: v for k, v in seen.items() if k[1] < event.step}
+    for value in event.summary.value:
+      seen[value.tag, event.step] = value.simple_value
+  assert seen == {
+    ("train/loss", 1): 1.0,
+    ("epoch", 1): 1.0,
+    ("train/loss", 2): 2.25,
+    ("epoch", 2): 2.0,
+  }
 
 
 def test_says_what_is_no_run(tmp_path):
