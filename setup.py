@@ -18,6 +18,8 @@ test = [
   "ipykernel",
   "nbclient",
   "nbformat",
+  "onnx",
+  "onnxruntime",
   "pytest",
   "pytest-xdist",
 ]

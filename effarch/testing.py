@@ -16,7 +16,7 @@ import numpy as np
 import optax
 from flax import nnx
 
-from effarch.infrastructure.cost import model_cost
+from effarch.infrastructure.cost import measure
 from effarch.infrastructure.training import (
   Technique,
   classification_loss,
@@ -77,7 +77,8 @@ def check_layer(
     assert bool(jnp.isfinite(leaf).all()), f"gradient of {name} not finite"
     assert bool(jnp.any(leaf != 0)), f"{name} gets no gradient"
 
-  cost = model_cost(layer, x)
+  cost = measure(layer, x)
+  assert not cost.unknown, f"primitives without a cost: {cost.unknown}"
   assert cost.params == params, f"{cost.params} parameters, formula {params}"
   assert cost.macs == macs, f"{cost.macs} MACs, formula {macs}"
 

@@ -14,9 +14,10 @@ from ml_collections import ConfigDict
 from ml_collections.config_flags import config_flags as library
 from rich.console import Console
 
-from effarch.automation.trial import NAMED
-from effarch.config import arguments, did_you_mean, flatten
+from effarch.automation.trial import COMMANDS, NAMED
+from effarch.config import arguments, construct, did_you_mean, flatten
 from effarch.errors import UserError
+from effarch.infrastructure.cost import Sweep
 from effarch.infrastructure.training import folder_name
 
 _CONFIG = library.DEFINE_config_file(
@@ -29,6 +30,10 @@ _CONFIG = library.DEFINE_config_file(
 # What the trial itself reads of a part that has a name.
 _OWN = {"optimizer": ("learning_rate", "clip_norm", "schedule")}
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where the run is recorded.")
+
+
+# What takes the entries of a config's parts that no trial reads.
+_PARTS: dict[str, type] = {"measure": Sweep}
 
 
 def run(main: Callable[[list[str]], None]) -> None:
@@ -68,16 +73,28 @@ def config() -> ConfigDict:
 
 
 def trial_config() -> dict[str, Any]:
-  """Returns the config without `study`, which only a study reads."""
-  return {k: v for k, v in config().to_dict().items() if k != "study"}
+  """Returns the config without the parts that no trial reads."""
+  return {k: v for k, v in config().to_dict().items() if k not in COMMANDS}
+
+
+def part(name: str) -> Any:
+  """Returns what the entries of such a part make.
+
+  Raises:
+    UserError: the part is missing, or an entry impossible.
+  """
+  entries = config().to_dict().get(name)
+  if entries is None:
+    raise UserError(f"config.{name}: missing; the file needs {name} = {{}}")
+  return construct(_PARTS[name], entries, f"config.{name}")
 
 
 def config_flags() -> list[str]:
-  """Returns `--config=...` and its overrides, less those of the study."""
+  """Returns `--config=...` and its overrides, less what no trial reads."""
   overrides = [
     f"--config.{key}={value}"
     for key, value in _overrides(sys.argv)
-    if not key.startswith("study.")
+    if key.partition(".")[0] not in COMMANDS
   ]
   return [f"--config={config_file()}", *overrides]
 
@@ -175,7 +192,12 @@ def _check_keys(argv: list[str]) -> None:
 
 def _defaults(plain: dict[str, Any], overrides: dict[str, str]) -> set[str]:
   """Returns what the chosen source, model, ... take, in the file or not."""
-  found = set()
+  found = {
+    f"{name}.{key}"
+    for name, taker in _PARTS.items()
+    if name in plain
+    for key in arguments(taker)
+  }
   for path, (table, added) in NAMED.items():
     group = plain
     for part in path.split("."):

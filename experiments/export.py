@@ -6,7 +6,7 @@ python -m experiments.export --workdir=runs/survey/cifar10/w=0.25
 from __future__ import annotations
 
 from effarch.automation.trial import Trial
-from effarch.infrastructure.export import measure, read_artifacts
+from effarch.infrastructure.export import read_artifacts, time_artifacts
 from effarch.infrastructure.training import RunFolder
 from experiments import command
 
@@ -15,7 +15,7 @@ def main(argv: list[str]) -> None:
   del argv
   folder = RunFolder(command.workdir())
   Trial(folder.read("config.json")).ship(folder)
-  measure([folder])
+  time_artifacts([folder])
   for row in read_artifacts(folder):
     print(
       f"{folder.path / row['file']}: {row['size_bytes']:,} bytes, accuracy "

@@ -14,9 +14,11 @@ from PIL import Image
 
 ROOT = pathlib.Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", TEXT, re.DOTALL | re.MULTILINE)
 COMMANDS = [
   line.split("  #")[0].strip()
-  for block in re.findall(r"```\n(.*?)```", TEXT, re.DOTALL)
+  for kind, block in BLOCKS
+  if not kind
   for line in block.splitlines()
 ]
 # CI runs `make demo` and `make test` themselves; benchmarks need PyTorch and
@@ -77,6 +79,8 @@ def test_every_command_runs(images, tmp_path):
         f"--config.data.path={images}",
         f"--workdir={tmp_path}/runs/survey/cifar10/w=0.25,seed=1",
       ]
+    if "experiments.measure" in words:
+      words += [f"--workdir={tmp_path}/runs/measure"]
     if "experiments.pareto" in words:
       words += SHORT[:2]
       if "configs/digits.py" in command:
@@ -93,6 +97,17 @@ def test_every_command_runs(images, tmp_path):
       timeout=300,
     )
     assert done.returncode == 0, f"{command}\n{done.stderr}"
+
+
+def test_the_program_runs_and_finds_what_it_says(tmp_path, monkeypatch, capsys):
+  monkeypatch.chdir(tmp_path)
+  (program,) = (block for kind, block in BLOCKS if kind == "python")
+  exec(program, names := {})
+  told = capsys.readouterr().out
+  report = names["report"]
+  assert f"{report.by_module['hidden'].macs} {report.params}" in told
+  assert "of the ceilings" in told
+  assert (tmp_path / "cost.csv").read_text() == report.to_csv()
 
 
 def result(name):

@@ -61,6 +61,7 @@ def get_config(variant: str = "") -> ConfigDict:
         "steps_per_dispatch": 0,
       },
       "export": {"precisions": ("float32", "int8"), "calibration_size": 200},
+      "measure": {"batch_sizes": (1,), "train": False},
       "study": {
         "grid": {
           "model": {"width_multiplier": (0.05, 0.1, 0.25, 0.5, 0.75, 1.0)}

@@ -2,7 +2,7 @@
 
 The config's parts are `seed`, `data`, `model`, `techniques` (a list),
 `optimizer` (with its `schedule`, `learning_rate` and `clip_norm`),
-`training`, and `export`.
+`training`, and `export`. What `measure` and `study` hold is for commands.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from flax import nnx
 from effarch.architectures.models import MODELS
 from effarch.config import build, construct, did_you_mean, flatten
 from effarch.errors import UserError
-from effarch.infrastructure.cost import ModelCost, model_cost
+from effarch.infrastructure.cost import Report, measure
 from effarch.infrastructure.data import SOURCES
 from effarch.infrastructure.export import (
   PRECISIONS,
@@ -50,6 +50,10 @@ _PARTS = (
   "training",
 )
 
+# Parts of a config that commands read, and no trial.
+COMMANDS = ("measure", "study")
+# What a result holds of the model's cost.
+_COST = ("params", "statistics", "size_bytes", "macs", "flops", "unknown")
 
 # The config's parts that have a `name`, with what the program adds to each.
 NAMED: dict[str, tuple[Mapping[str, Any], tuple[str, ...]]] = {
@@ -98,7 +102,7 @@ class Trial:
   """
 
   def __init__(self, config: Mapping[str, Any]):
-    config = {**config}
+    config = {k: v for k, v in config.items() if k not in COMMANDS}
     for key in config:
       if key not in _PARTS:
         raise UserError(f"config.{key}: unknown; {did_you_mean(key, _PARTS)}")
@@ -114,7 +118,7 @@ class Trial:
       build(TECHNIQUES, entry, f"config.techniques[{place}]")
       for place, entry in enumerate(config["techniques"])
     )
-    self._optimizer(total_steps=1000)
+    self.optimizer(total_steps=1000)
     nnx.eval_shape(self.model)
 
   def model(self, **changes: Any) -> nnx.Module:
@@ -155,7 +159,7 @@ class Trial:
       train,
       validation,
       loop=self.loop,
-      optimizer=self._optimizer(steps),
+      optimizer=self.optimizer(steps),
       folder=folder,
       seed=self.seed,
       techniques=self.techniques,
@@ -163,7 +167,8 @@ class Trial:
     model = self.trained(folder)
     test = evaluate(model, self.source.load("test"))
     result.update({f"test/{name}": value for name, value in test.items()})
-    result.update(dataclasses.asdict(self.cost(model)))
+    cost = self.cost(model)
+    result.update({name: getattr(cost, name) for name in _COST})
     folder.write("result.json", result)
     return result
 
@@ -171,10 +176,10 @@ class Trial:
     """Returns the best checkpoint's model, in evaluation mode."""
     return best_model(self.model(), folder, self.techniques)
 
-  def cost(self, model: nnx.Module) -> ModelCost:
+  def cost(self, model: nnx.Module) -> Report:
     """Returns the cost of one example."""
     shape = (1, *self.source.input_shape)
-    return model_cost(model, jax.ShapeDtypeStruct(shape, jnp.float32))
+    return measure(model, jax.ShapeDtypeStruct(shape, jnp.float32))
 
   def ship(self, folder: RunFolder) -> list[dict[str, Any]]:
     """Writes the run's artifacts; see `effarch.infrastructure.export.ship`.
@@ -204,7 +209,8 @@ class Trial:
       calibration_size=self.export.calibration_size,
     )
 
-  def _optimizer(self, total_steps: int) -> optax.GradientTransformation:
+  def optimizer(self, total_steps: int) -> optax.GradientTransformation:
+    """Returns the optimizer of a training of so many steps."""
     where = "config.optimizer"
     entries = dict(self.config["optimizer"])
     for key in ("learning_rate", "clip_norm", "schedule"):

@@ -25,9 +25,9 @@ def collect(folder: pathlib.Path) -> list[dict[str, Any]]:
   These are of the runs that `study.json` lists, or else of all runs below.
 
   Each row has `run`, `precision`, the artifact's own columns (see `ship` and
-  `measure`), the model's cost, and three nested ones: `config`, the leaves in
-  which the runs differ; `curve`, the lines of `metrics.jsonl`; `provenance`,
-  that of the last start.
+  `time_artifacts`), the model's cost, and three nested ones: `config`, the
+  leaves in which the runs differ; `curve`, the lines of `metrics.jsonl`;
+  `provenance`, that of the last start.
 
   Raises:
     UserError: there is no artifact.

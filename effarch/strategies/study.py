@@ -15,10 +15,10 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from effarch.automation.trial import Trial
+from effarch.automation.trial import COMMANDS, Trial
 from effarch.config import construct, did_you_mean, flatten
 from effarch.errors import UserError
-from effarch.infrastructure.export import measure
+from effarch.infrastructure.export import time_artifacts
 from effarch.infrastructure.training import RunFolder, folder_name
 from effarch.strategies.records import FOOTPRINTS, QUALITIES
 
@@ -60,10 +60,10 @@ def plan(config: Mapping[str, Any]) -> tuple[Study, dict[str, Trial]]:
   Raises:
     UserError: an entry is unknown or impossible, in any of the trials.
   """
-  base = copy.deepcopy(dict(config))
-  if "study" not in base:
+  if "study" not in config:
     raise UserError("config.study: missing; experiments.train runs one trial")
-  study: Study = construct(Study, base.pop("study"), "config.study")
+  study: Study = construct(Study, config["study"], "config.study")
+  base = {k: v for k, v in config.items() if k not in COMMANDS}
   grid, known = flatten(study.grid), flatten(base)
   for key in grid:
     if key not in known:
@@ -118,7 +118,7 @@ def run(
     )
     trial.train(folder)
     trial.ship(folder)
-  measure([RunFolder(workdir / name) for name in trials])
+  time_artifacts([RunFolder(workdir / name) for name in trials])
 
 
 def _assign(tree: Any, path: str, value: Any) -> None:

@@ -1,11 +1,8 @@
 """What the commands share, without a process for each case."""
 
 import pathlib
-import sys
 
 import pytest
-from absl import app, flags
-from absl.testing import flagsaver
 
 from effarch.automation.trial import Trial
 from experiments import command
@@ -23,48 +20,6 @@ README = [
   "--config.data.path=~/cifar10",
   "--config.seed=1",
 ]
-
-
-@pytest.fixture
-def call(monkeypatch):
-  """Calls a function in a command of these arguments; returns its answer."""
-  # The real one would name the process and set up logging.
-  monkeypatch.setattr(
-    app, "run", lambda main, flags_parser: main(flags_parser(sys.argv))
-  )
-  monkeypatch.chdir(ROOT)
-  # Every override becomes a flag of its own.
-  saved = flagsaver.save_flag_values()
-
-  def run(function, *arguments):
-    monkeypatch.setattr(sys, "argv", ["experiments/train.py", *arguments])
-    answers = []
-    command.run(lambda argv: answers.append(function()))
-    (answer,) = answers
-    return answer
-
-  yield run
-  flagsaver.restore_flag_values(saved)
-  flags.FLAGS.unparse_flags()
-
-
-@pytest.fixture
-def refused(call, capsys):
-  """Calls a function that ends the command; returns its line."""
-
-  def run(function, *arguments):
-    # An interrupt that came through would end pytest itself.
-    with pytest.raises((SystemExit, KeyboardInterrupt)) as caught:
-      call(function, *arguments)
-    assert caught.type is SystemExit
-    assert caught.value.code == 2
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert err.startswith("error: ")
-    assert err.count("\n") == 1
-    return err.removeprefix("error: ").removesuffix("\n")
-
-  return run
 
 
 def workdir():

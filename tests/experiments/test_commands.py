@@ -1,5 +1,6 @@
 """The commands as a user meets them, in processes of their own."""
 
+import csv
 import json
 import os
 import pathlib
@@ -106,11 +107,25 @@ def test_another_optimizer_and_schedule_by_name(tmp_path):
   }
 
 
-def test_measure_tells_the_surveys_parameters():
-  done = run("measure", "--config=configs/survey/cifar10.py:w=0.05")
+def test_measure_tells_the_surveys_parameters_and_sweeps(tmp_path):
+  done = run(
+    "measure",
+    "--config=configs/survey/cifar10.py:w=0.05",
+    "--config.measure.batch_sizes=(1,3)",
+    f"--workdir={tmp_path}",
+  )
   assert done.returncode == 0, done.stderr
   assert "14,549" in done.stdout
-  assert "latency" in done.stdout
+  assert "of the ceilings" in done.stdout
+  rows = json.loads((tmp_path / "sweep.json").read_text())["rows"]
+  assert [row["batch_size"] for row in rows] == [1, 3]
+  assert rows[1]["macs"] == 3 * rows[0]["macs"]
+  cost = json.loads((tmp_path / "cost.json").read_text())
+  assert cost["macs"] == rows[0]["macs"]
+  assert "experiments.measure" in cost["provenance"]["command"]
+  with (tmp_path / "cost.csv").open() as file:
+    assert len(list(csv.reader(file))) == 1 + len(cost["modules"])
+  assert (tmp_path / "sweep.png").stat().st_size > 10_000
 
 
 def test_pareto_runs_a_grid_and_takes_it_up_again(tmp_path):

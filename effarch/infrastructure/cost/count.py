@@ -1,163 +1,210 @@
-"""MACs and FLOPs of any JAX function, from shapes alone, by its jaxpr.
+"""What any JAX function costs, from shapes alone, by its jaxpr.
 
 Loop bodies count once for each turn and a `cond` costs its costliest branch.
-
-Convention: a multiply-accumulate of a matrix product or convolution is one
-MAC and two FLOPs. Every other arithmetic primitive is one FLOP for each
-element it writes, a reduction or a cumulative sum one for each element it
-reads; windows that overlap read an element several times. Moving, comparing,
-sorting, casting and indexing cost no FLOPs. The zeros that padding and
-dilation bring count, as in the published figures.
+`cost.arithmetic` has the convention for MACs and FLOPs, `cost.traffic` that
+for bytes.
 """
-
-# ruff: noqa: SIM905
 
 from __future__ import annotations
 
 import collections
 import dataclasses
+import fnmatch
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
-from jax.extend import core
+import numpy as np
 
-_ELEMENTWISE = frozenset(
-  "abs acos acosh add add_any asin asinh atan atan2 atanh cbrt ceil clamp "
-  "cos cosh digamma div erf erf_inv erfc exp exp2 expm1 floor igamma "
-  "integer_pow lgamma log log1p log2 logistic max min mul neg "
-  "one_minus_square pow rem round rsqrt sign sin sinh sqrt square sub tan "
-  "tanh".split()
+from effarch.infrastructure.cost import arithmetic
+from effarch.infrastructure.cost.program import (
+  Block,
+  Operation,
+  Turns,
+  Value,
+  read,
 )
-_READS = frozenset(
-  "argmax argmin cumlogsumexp cummax cummin cumprod cumsum reduce_and "
-  "reduce_max reduce_min reduce_or reduce_prod reduce_sum reduce_xor".split()
-)
-_FREE = frozenset(
-  "and bitcast_convert_type broadcast_in_dim concatenate "
-  "convert_element_type copy device_put dynamic_slice dynamic_update_slice "
-  "eq gather ge gt imag iota is_finite le lt name ne not "
-  "optimization_barrier or pad random_bits random_clone random_fold_in "
-  "random_seed random_split random_unwrap random_wrap real reduce_precision "
-  "reshape rev scatter select_and_gather_add select_n sharding_constraint "
-  "shift_left shift_right_arithmetic shift_right_logical slice sort split "
-  "squeeze stack stop_gradient threefry2x32 top_k transpose unstack xor".split()
-)
-_CALLS = frozenset(
-  "closed_call custom_jvp_call custom_vjp_call jit remat2".split()
-)
+from effarch.infrastructure.cost.traffic import kept_bytes, moved_bytes
+
+# Glob patterns of module paths, with the bits of weights and activations.
+Bits = Mapping[str, tuple[int, int]]
 
 
 @dataclasses.dataclass(frozen=True)
-class Count:
-  """What one call costs.
+class Cost:
+  """What a model or a function costs, or one module's part of it.
 
   Args:
+    params: trained numbers.
+    statistics: numbers that are kept and not trained, such as BatchNorm's
+      moving averages. The state of random numbers is none of them.
+    size_bytes: of both, as they lie in memory.
+    stored_bytes: of both, with weights at the bits they are quantized to.
     macs: multiply-accumulates of matrix products and convolutions.
+    effective_macs: those whose weight is not zero; all, if weights are not
+      known or are no arrays.
+    bit_operations: the sum over MACs of the bits of one factor times the bits
+      of the other (BOPs; van Baalen et al., arXiv:2005.07093).
     flops: twice the MACs and all other arithmetic.
+    bytes_read: from memory, by the convention above.
+    bytes_written: to memory, likewise.
+    activation_bytes: kept from the forward pass for the backward pass.
     unknown: primitives that are not counted, with their number of calls.
   """
 
+  params: int = 0
+  statistics: int = 0
+  size_bytes: int = 0
+  stored_bytes: int = 0
   macs: int = 0
+  effective_macs: int = 0
+  bit_operations: int = 0
   flops: int = 0
+  bytes_read: int = 0
+  bytes_written: int = 0
+  activation_bytes: int = 0
   unknown: dict[str, int] = dataclasses.field(default_factory=dict)
 
-  def __add__(self, other: Count) -> Count:
-    unknown = collections.Counter(self.unknown)
-    unknown.update(other.unknown)
-    return Count(
-      self.macs + other.macs, self.flops + other.flops, dict(unknown)
-    )
+  @property
+  def intensity(self) -> float:
+    """FLOPs for each byte read or written."""
+    moved = self.bytes_read + self.bytes_written
+    return self.flops / moved if moved else 0.0
 
-  def __mul__(self, times: int) -> Count:
-    unknown = {name: number * times for name, number in self.unknown.items()}
-    return Count(self.macs * times, self.flops * times, unknown)
+  def numbers(self) -> dict[str, int]:
+    """Returns all but `unknown`."""
+    return {name: getattr(self, name) for name in NUMBERS}
+
+  def __add__(self, other: Cost) -> Cost:
+    return add([self, other])
 
 
-def count(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Count:
-  """Returns what `function(*args, **kwargs)` costs, without running it.
+NUMBERS = tuple(
+  field.name for field in dataclasses.fields(Cost) if field.name != "unknown"
+)
+
+
+def add(costs: Sequence[Cost]) -> Cost:
+  """Returns the sum."""
+  unknown = collections.Counter()
+  for cost in costs:
+    unknown.update(cost.unknown)
+  sums = {name: sum(getattr(c, name) for c in costs) for name in NUMBERS}
+  return Cost(**sums, unknown=dict(unknown))
+
+
+def count(
+  function: Callable[..., Any], *args: Any, while_turns: int | None = None
+) -> Cost:
+  """Returns what `function(*args)` costs, without running it.
 
   Args:
     function: anything that `jax.make_jaxpr` takes.
-    *args: arrays or `jax.ShapeDtypeStruct`.
-    **kwargs: likewise.
+    *args: arrays or `jax.ShapeDtypeStruct`, or trees of them.
+    while_turns: how often each `while_loop` turns whose end no shape tells.
 
   Raises:
-    ValueError: a `while_loop` runs a number of times that no shape tells.
+    ValueError: there is such a loop and no `while_turns`, or a Pallas kernel
+      without a cost estimate.
   """
-  return _jaxpr(jax.make_jaxpr(function)(*args, **kwargs).jaxpr)
+  jaxpr = jax.make_jaxpr(function)(*args)
+  inputs = [Value(aval.shape, aval.dtype) for aval in jaxpr.in_avals]
+  return add(
+    list(by_path(read(jaxpr, inputs, while_turns=while_turns)).values())
+  )
 
 
-def _jaxpr(jaxpr: Any) -> Count:
-  return sum((_equation(e) for e in jaxpr.eqns), Count())
+def by_path(block: Block, bits: Bits | None = None) -> dict[str, Cost]:
+  """Returns the cost of a program by the path of its operations.
 
-
-def _equation(equation: Any) -> Count:
-  name, params = equation.primitive.name, equation.params
-  if name == "scan":
-    return _jaxpr(params["jaxpr"].jaxpr) * params["length"]
-  if name == "cond":
-    branches = [_jaxpr(branch.jaxpr) for branch in params["branches"]]
-    costliest = max(branches, key=lambda branch: branch.flops)
-    # A branch may seem cheap only for what is not counted in it.
-    unknown = collections.Counter()
-    for branch in branches:
-      unknown |= collections.Counter(branch.unknown)
-    return dataclasses.replace(costliest, unknown=dict(unknown))
-  if name == "while":
-    raise ValueError(
-      "a while_loop's number of turns is not known from shapes; use lax.scan, "
-      "or lax.fori_loop with constant bounds"
-    )
-  if name in _CALLS:
-    return _jaxpr(_inner(params))
-  if name in ("dot_general", "conv_general_dilated"):
-    macs = _dot(equation) if name == "dot_general" else _conv(equation)
-    return Count(macs, 2 * macs)
-  if name in _ELEMENTWISE:
-    return Count(flops=_size(equation.outvars))
-  if name in _READS:
-    return Count(flops=_size(equation.invars))
-  if name.startswith("reduce_window_"):
-    window = math.prod(params["window_dimensions"])
-    return Count(flops=_size(equation.outvars) * window)
-  if name == "select_and_scatter_add":
-    # Of each window one element is selected, and one added to.
-    window = math.prod(params["window_dimensions"])
-    return Count(flops=_size(equation.invars[:1]) * (window + 1))
-  if name.startswith("scatter-"):
-    return Count(flops=_size(equation.invars[2:]))
-  if name in _FREE:
-    return Count()
-  return Count(unknown={name: 1})
-
-
-def _inner(params: dict[str, Any]) -> Any:
-  """Returns the jaxpr that a call runs."""
-  jaxpr = params["jaxpr"] if "jaxpr" in params else params["call_jaxpr"]
-  return jaxpr.jaxpr if isinstance(jaxpr, core.ClosedJaxpr) else jaxpr
-
-
-def _dot(equation: Any) -> int:
-  """Returns output elements times the contracted length."""
-  (contracted, _), _ = equation.params["dimension_numbers"]
-  shape = equation.invars[0].aval.shape
-  length = math.prod(shape[axis] for axis in contracted)
-  return _size(equation.outvars) * length
-
-
-def _conv(equation: Any) -> int:
-  """Returns output elements times what one of them sums: taps x channels.
-
-  The kernel's input-channel axis is a group's own already, so groups need no
-  division. A batch group shares out the batch in the same way.
+  Args:
+    block: the program.
+    bits: of weights and activations where those of their types don't hold;
+      of several patterns that match a path, the last one counts.
   """
-  kernel = equation.invars[1].aval.shape
-  features = equation.params["dimension_numbers"].rhs_spec[0]
-  per_output = math.prod(kernel) // kernel[features]
-  return _size(equation.outvars) * per_output
+  found: dict[str, list[Cost]] = collections.defaultdict(list)
+  for operation in block.operations:
+    if operation.bodies:
+      for path, cost in _costliest(operation.bodies, bits).items():
+        found[path].append(cost)
+    elif operation.name not in arithmetic.VIEWS:
+      found[operation.path].append(_operation(operation, bits))
+  for path, (read_bytes, written_bytes) in moved_bytes(block).items():
+    found[path].append(Cost(bytes_read=read_bytes, bytes_written=written_bytes))
+  for path, kept in kept_bytes(block).items():
+    found[path].append(Cost(activation_bytes=kept))
+  return {path: add(costs) for path, costs in found.items()}
 
 
-def _size(variables: Any) -> int:
-  return sum(math.prod(v.aval.shape) for v in variables)
+def chosen_bits(path: str, bits: Bits | None) -> tuple[int, int] | None:
+  """Returns the bits of weights and activations of a module, if given."""
+  matching = [
+    value
+    for pattern, value in (bits or {}).items()
+    if fnmatch.fnmatchcase(path, pattern)
+  ]
+  return matching[-1] if matching else None
+
+
+def _operation(operation: Operation, bits: Bits | None) -> Cost:
+  flops = arithmetic.flops(operation)
+  if flops is None:
+    return Cost(unknown={operation.name: 1})
+  macs = arithmetic.macs(operation)
+  if not macs:
+    return Cost(flops=flops)
+  factors = operation.inputs[:2]
+  return Cost(
+    macs=macs,
+    effective_macs=min(_nonzero(macs, factor) for factor in factors),
+    bit_operations=macs * math.prod(_bits(operation, f, bits) for f in factors),
+    flops=flops,
+  )
+
+
+def _nonzero(macs: int, factor: Value) -> int:
+  """Returns the MACs whose factor is not zero, where that is known."""
+  if not factor.weight or factor.content is None or not factor.size:
+    return macs
+  # Each element is a factor in equally many.
+  return macs * int(np.count_nonzero(factor.content())) // factor.size
+
+
+def _bits(operation: Operation, factor: Value, bits: Bits | None) -> int:
+  chosen = chosen_bits(operation.path, bits)
+  return factor.bits if chosen is None else chosen[0 if factor.fixed else 1]
+
+
+def _costliest(ways: list[list[Turns]], bits: Bits | None) -> dict[str, Cost]:
+  """Returns the cost of the way with most FLOPs, all its turns together."""
+  found = []
+  for way in ways:
+    costs = collections.defaultdict(list)
+    for turns in way:
+      for path, cost in by_path(turns.block, bits).items():
+        costs[path].append(_repeated(cost, turns.number))
+    found.append({path: add(parts) for path, parts in costs.items()})
+  totals = [add(list(costs.values())) for costs in found]
+  best = max(
+    range(len(ways)), key=lambda way: (totals[way].flops, totals[way].intensity)
+  )
+  # A branch may seem cheap only for what is not counted in it.
+  unknown = collections.Counter()
+  for total in totals:
+    unknown |= collections.Counter(total.unknown)
+  missing = unknown - collections.Counter(totals[best].unknown)
+  costs = dict(found[best])
+  if missing:
+    path = min(costs, default="", key=len)
+    extra = Cost(unknown=dict(missing))
+    costs[path] = costs.get(path, Cost()) + extra
+  return costs
+
+
+def _repeated(cost: Cost, number: int) -> Cost:
+  times = {name: value * number for name, value in cost.numbers().items()}
+  # What one turn keeps is given back before the next.
+  times["activation_bytes"] = cost.activation_bytes
+  unknown = {name: calls * number for name, calls in cost.unknown.items()}
+  return Cost(**times, unknown=unknown if number else {})

@@ -1,9 +1,10 @@
-"""Latency of any callable, in percentiles."""
+"""Latency of anything that runs: a function, a `.tflite`, an `.onnx`."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
+import os
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -11,22 +12,69 @@ from typing import Any
 import jax
 import numpy as np
 
+from effarch.infrastructure.runtime import inference
+
 
 @dataclasses.dataclass(frozen=True)
 class Latency:
-  """Microseconds a call: the median, tails, and how many calls were timed."""
+  """Microseconds a call.
+
+  Args:
+    p50_us: the median.
+    p90_us: of ten calls one takes longer.
+    p99_us: of a hundred calls one does.
+    calls: how many were timed.
+    low_us: the median of the fastest round; calls are timed in rounds.
+    high_us: that of the slowest: how far the machine drifts.
+    compile_seconds: what went before, where something was compiled.
+  """
 
   p50_us: float
   p90_us: float
   p99_us: float
   calls: int
+  low_us: float
+  high_us: float
+  compile_seconds: float | None = None
+
+  def __str__(self) -> str:
+    return (
+      f"{self.p50_us:,.1f} us (rounds {self.low_us:,.1f} to "
+      f"{self.high_us:,.1f}), p90 {self.p90_us:,.1f}, p99 {self.p99_us:,.1f}"
+    )
 
 
 def latency(
-  call: Callable[[], Any], *, calls: int = 200, rounds: int = 4
+  program: Callable[..., Any] | str | os.PathLike,
+  *inputs: Any,
+  calls: int = 200,
+  rounds: int = 4,
 ) -> Latency:
-  """Times one callable; see `latencies`."""
-  return latencies([call], calls=calls, rounds=rounds)[0]
+  """Times one program; see `latencies`.
+
+  Args:
+    program: a function, compiled for its inputs if there are any; or the path
+      of a `.tflite` or `.onnx` file, which gets random inputs and one thread.
+    *inputs: of the function.
+    calls: see `latencies`.
+    rounds: see `latencies`.
+
+  Raises:
+    UserError: the file is none that can be run.
+  """
+  seconds = None
+  if isinstance(program, str | os.PathLike):
+    call = inference(program)
+  elif inputs:
+    lower = getattr(program, "lower", None) or jax.jit(program).lower
+    start = time.perf_counter()
+    compiled = lower(*inputs).compile()
+    seconds = time.perf_counter() - start
+    call = lambda: compiled(*inputs)  # noqa: E731
+  else:
+    call = program
+  (found,) = latencies([call], calls=calls, rounds=rounds)
+  return dataclasses.replace(found, compile_seconds=seconds)
 
 
 def latencies(
@@ -50,8 +98,12 @@ def latencies(
         start = time.perf_counter_ns()
         jax.block_until_ready(function())
         own.append((time.perf_counter_ns() - start) / 1e3)
-  percentiles = [np.percentile(own, (50, 90, 99)) for own in times]
-  return [
-    Latency(float(p50), float(p90), float(p99), each * rounds)
-    for p50, p90, p99 in percentiles
-  ]
+  return [_latency(np.reshape(own, (rounds, each))) for own in times]
+
+
+def _latency(times: np.ndarray) -> Latency:
+  """Returns what `rounds calls` of microseconds come to."""
+  p50, p90, p99 = (float(p) for p in np.percentile(times, (50, 90, 99)))
+  medians = np.median(times, axis=1)
+  low, high = float(medians.min()), float(medians.max())
+  return Latency(p50, p90, p99, times.size, low, high)

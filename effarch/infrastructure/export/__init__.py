@@ -2,22 +2,17 @@
 
 from effarch.infrastructure.export.artifact import (
   PRECISIONS,
-  measure,
   read_artifacts,
   ship,
+  time_artifacts,
 )
-from effarch.infrastructure.export.litert import (
-  LiteRTModel,
-  convert,
-  quantize_int8,
-)
+from effarch.infrastructure.export.litert import convert, quantize_int8
 
 __all__ = [
   "PRECISIONS",
-  "LiteRTModel",
   "convert",
-  "measure",
   "quantize_int8",
   "read_artifacts",
   "ship",
+  "time_artifacts",
 ]

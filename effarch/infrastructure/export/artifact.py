@@ -13,11 +13,8 @@ from flax import nnx
 
 from effarch.infrastructure.cost import latencies
 from effarch.infrastructure.data import Dataset, decode
-from effarch.infrastructure.export.litert import (
-  LiteRTModel,
-  convert,
-  quantize_int8,
-)
+from effarch.infrastructure.export.litert import convert, quantize_int8
+from effarch.infrastructure.runtime import LiteRTModel
 from effarch.infrastructure.training import RunFolder, processor
 
 # From the float file and inputs to calibrate with, to the file that ships.
@@ -87,7 +84,7 @@ def read_artifacts(folder: RunFolder) -> list[dict[str, Any]]:
   return [folder.read(f"artifacts/{path.name}") for path in found]
 
 
-def measure(folders: Sequence[RunFolder]) -> None:
+def time_artifacts(folders: Sequence[RunFolder]) -> None:
   """Adds latencies to every artifact of these runs, all timed in turns.
 
   `latency_us` is the median, with `latency_p90_us`, `latency_p99_us`,

@@ -5,7 +5,7 @@ import pytest
 from flax import nnx
 
 from effarch.architectures.models import MODELS
-from effarch.infrastructure.cost import model_cost
+from effarch.infrastructure.cost import measure
 
 # The survey's own models, 32x32x3 and 10 classes, moving statistics counted.
 SURVEY_PARAMETERS = {
@@ -27,7 +27,7 @@ def survey_cnn(**arguments):
 def test_parameters_are_the_surveys(width, expected):
   model = nnx.eval_shape(lambda: survey_cnn(width_multiplier=width))
   model.eval()
-  cost = model_cost(model, jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32))
+  cost = measure(model, jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32))
   assert cost.params + cost.statistics == expected
 
 
@@ -51,7 +51,7 @@ def test_separable_sibling_costs_far_less():
   for name in ("standard", "separable"):
     model = survey_cnn(convolution=name)
     model.eval()
-    costs[name] = model_cost(model, jnp.zeros((1, 32, 32, 3))).macs
+    costs[name] = measure(model, jnp.zeros((1, 32, 32, 3))).macs
   assert costs["separable"] < costs["standard"] / 4
 
 

@@ -1,13 +1,20 @@
 """Latencies by a clock that only the timed functions turn."""
 
+import importlib
+import pathlib
 import time
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from effarch.infrastructure.cost import latencies, latency
+
+# The package's `latency` is the function.
+module = importlib.import_module("effarch.infrastructure.cost.latency")
 
 
 class Clock:
@@ -120,3 +127,41 @@ def test_functions_keep_their_places(clock):
   waits = (5, 1, 3)
   functions = [lambda wait=wait: clock.sleep(wait) for wait in waits]
   assert tuple(times.p50_us for times in latencies(functions)) == waits
+
+
+def test_spread_is_that_of_the_rounds_medians(clock):
+  # Two rounds of three calls, each after one that warms up.
+  coming = iter([0, 1, 2, 9, 0, 5, 6, 7])
+  found = latency(lambda: clock.sleep(next(coming)), calls=6, rounds=2)
+  assert (found.low_us, found.high_us) == (2, 6)
+  assert found.p50_us == 5.5
+  assert str(found).startswith("5.5 us (rounds 2.0 to 6.0)")
+
+
+def test_function_is_compiled_before_it_is_timed():
+  traces = []
+
+  def function(x):
+    traces.append(x)
+    return x * 2
+
+  found = latency(function, jnp.ones(3), calls=20)
+  assert len(traces) == 1
+  assert found.compile_seconds > 0
+  assert found.calls == 20
+  assert latency(lambda: 3, calls=1).compile_seconds is None
+  jitted = jax.jit(lambda x, *, scale=3: x * scale)
+  assert latency(jitted, jnp.ones(3), calls=4).compile_seconds > 0
+
+
+def test_files_are_timed_by_the_same_call(monkeypatch, clock):
+  asked = []
+
+  def inference(path):
+    asked.append(path)
+    return lambda: clock.sleep(3)
+
+  monkeypatch.setattr(module, "inference", inference)
+  assert latency("a.tflite", calls=4).p50_us == 3
+  assert latency(pathlib.Path("b.onnx"), calls=4).compile_seconds is None
+  assert asked == ["a.tflite", pathlib.Path("b.onnx")]

@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from effarch.infrastructure import runtime
 from effarch.infrastructure.cost import Latency
 from effarch.infrastructure.data import Dataset, decode
 from effarch.infrastructure.export import (
   PRECISIONS,
   artifact,
   convert,
-  litert,
-  measure,
   read_artifacts,
   ship,
+  time_artifacts,
 )
 from effarch.infrastructure.training import RunFolder
 
@@ -130,7 +130,7 @@ def times(path) -> Latency:
   unit = {"a": 1.0, "b": 2.0}[path.parts[-3]]
   if path.stem == "int8":
     unit /= 10
-  return Latency(unit, unit + 100, unit + 200, 200)
+  return Latency(unit, unit + 100, unit + 200, 200, unit, unit)
 
 
 def add_artifact(folder: RunFolder, precision: str) -> None:
@@ -150,7 +150,7 @@ def runs(tmp_path):
 
 
 def test_every_file_gets_its_own_latencies(runs, timed):
-  measure(runs)
+  time_artifacts(runs)
   assert len(timed) == 1
   for folder in runs:
     for row in read_artifacts(folder):
@@ -166,18 +166,18 @@ def test_what_was_measured_apart_is_measured_anew_together(runs, timed):
     return {row["latency_measured"] for row in rows}
 
   a, b = runs
-  measure([a])
-  measure([b])
+  time_artifacts([a])
+  time_artifacts([b])
   apart = measurements()
   assert len(apart) == 2
-  measure([a, b])
+  time_artifacts([a, b])
   (together,) = measurements()
   assert together not in apart
-  measure([a, b])
+  time_artifacts([a, b])
   assert [len(paths) for paths in timed] == [2, 1, 3]
   # One file that is new has nothing to be compared with.
   add_artifact(b, "float32")
-  measure([a, b])
+  time_artifacts([a, b])
   assert len(timed[-1]) == 4
   assert len(measurements()) == 1
 
@@ -187,13 +187,13 @@ def test_the_runtime_has_the_threads_that_are_recorded(
 ):
   folder = RunFolder(tmp_path)
   ship(Brightest(ALL), folder, **parts, precisions=("float32",))
-  original, threads = litert.Interpreter, []
+  original, threads = runtime.Interpreter, []
 
   def interpreter(**kwargs):
     threads.append(kwargs["num_threads"])
     return original(**kwargs)
 
-  monkeypatch.setattr(litert, "Interpreter", interpreter)
-  measure([folder])
+  monkeypatch.setattr(runtime, "Interpreter", interpreter)
+  time_artifacts([folder])
   (row,) = read_artifacts(folder)
   assert threads == [row["latency_threads"]] == [1]

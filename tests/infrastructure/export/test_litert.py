@@ -9,14 +9,17 @@ from flax import nnx
 from effarch.architectures.models import MODELS
 from effarch.infrastructure.data import Dataset, decode
 from effarch.infrastructure.export import (
-  LiteRTModel,
   convert,
-  measure,
   quantize_int8,
   read_artifacts,
   ship,
+  time_artifacts,
 )
-from effarch.infrastructure.export.litert import _dequantized, _quantized
+from effarch.infrastructure.runtime import (
+  LiteRTModel,
+  _dequantized,
+  _quantized,
+)
 from effarch.infrastructure.training import RunFolder
 
 # Three channels: of one alone, any convolution is a depthwise one.
@@ -80,7 +83,7 @@ def test_int8_file_is_smaller_and_near(shipped):
   quantized = quantize_int8(file, inputs)
   assert len(quantized) < 0.75 * len(file)
   small = LiteRTModel(quantized)
-  assert small._input["dtype"] == np.int8
+  assert small._inputs[0]["dtype"] == np.int8
   expected = np.asarray(model(jnp.asarray(inputs)))
   error = np.abs(small(inputs) - expected).mean()
   assert error < 0.1 * np.abs(expected).max()
@@ -95,7 +98,7 @@ def test_calibration_looks_beyond_the_first_example(shipped):
   calibration = np.zeros((20, *SHAPE), np.float32)
   calibration[:, 0], calibration[:, 1] = -1.0, 1.0
   calibration[0] /= 10
-  scale, _ = LiteRTModel(quantize_int8(file, calibration))._input[
+  scale, _ = LiteRTModel(quantize_int8(file, calibration))._inputs[0][
     "quantization"
   ]
   # The first alone gives 0.2; the ranges are moving averages.
@@ -144,13 +147,13 @@ def test_ship_records_what_the_files_reach(shipped, tmp_path, monkeypatch):
     r["precision"]: r for r in rows
   }
 
-  measure([folder])
+  time_artifacts([folder])
   timed = read_artifacts(folder)
   for row in timed:
     assert 0 < row["latency_us"] <= row["latency_p90_us"]
     assert row["latency_p90_us"] <= row["latency_p99_us"]
   # Measured once, kept: nothing is timed again.
-  measure([folder])
+  time_artifacts([folder])
   assert read_artifacts(folder) == timed
 
 

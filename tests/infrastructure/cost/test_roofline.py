@@ -1,0 +1,134 @@
+"""Where modules lie under given ceilings, and that ceilings are measured."""
+
+import dataclasses
+from unittest import mock
+
+import jax.numpy as jnp
+import pytest
+from flax import nnx
+from hypothesis import given
+from hypothesis import strategies as st
+
+from effarch.infrastructure.cost import Ceilings, Cost, ceilings, measure
+from effarch.infrastructure.cost import roofline as module
+
+X = jnp.ones((64, 32))
+
+
+def device(flops, moved):
+  return Ceilings("toy", "float32", flops, moved)
+
+
+class Net(nnx.Module):
+  """One module that computes much, one that only moves."""
+
+  def __init__(self, rngs):
+    self.dense = nnx.Linear(32, 32, use_bias=False, rngs=rngs)
+    self.norm = nnx.BatchNorm(32, rngs=rngs)
+    self.drop = nnx.Dropout(0.5, rngs=rngs)
+
+  def __call__(self, x):
+    return self.drop(self.norm(self.dense(x)))
+
+
+positive = st.integers(1, 10**6)
+
+
+@given(positive, positive, positive, positive, positive)
+def test_time_is_that_of_the_slower(flops, read, written, speed, width):
+  found = device(float(speed), float(width))
+  cost = Cost(flops=flops, bytes_read=read, bytes_written=written)
+  times = {"compute": flops / speed, "memory": (read + written) / width}
+  assert found.least_seconds(cost) == max(times.values())
+  assert times[found.bound(cost)] == pytest.approx(max(times.values()))
+  assert found.ridge == speed / width
+
+
+def test_modules_are_placed_by_what_they_do_themselves():
+  report = measure(Net(nnx.Rngs(0)), X)
+  dense = report.by_module["dense"]
+  ridge = dense.intensity / 2
+  found = report.roofline(device(1e9 * ridge, 1e9))
+  # What does nothing in evaluation has no place.
+  assert [place.path for place in found.places] == ["dense", "norm"]
+  first, second = found.places
+  assert (first.bound, second.bound) == ("compute", "memory")
+  assert first.least_us == pytest.approx(dense.flops / ridge / 1e3)
+  norm = report.by_module["norm"].own
+  moved = norm.bytes_read + norm.bytes_written
+  assert second.least_us == pytest.approx(moved / 1e3)
+  assert found.least_us == pytest.approx(first.least_us + second.least_us)
+  assert first.share + second.share == pytest.approx(1)
+  assert first.intensity == dense.intensity
+
+
+def test_whole_is_bound_by_what_takes_most_time():
+  report = measure(Net(nnx.Rngs(0)), X)
+  assert report.roofline(device(1.0, 1e12)).bound == "compute"
+  assert report.roofline(device(1e12, 1.0)).bound == "memory"
+
+
+def test_measured_latency_is_compared_with_the_least():
+  report = measure(Net(nnx.Rngs(0)), X)
+  toy = device(1e9, 1e9)
+  assert report.roofline(toy).measured_us is None
+  measured = report.latency.p50_us
+  found = report.roofline(toy)
+  assert found.measured_us == measured
+  told = str(found)
+  assert f"{found.least_us / measured:.0%} of the ceilings" in told
+  assert f"bound by {found.bound}" in told
+  assert "1 GFLOP/s" in told
+  lines = told.split("\n")
+  # The slowest module first.
+  order = [
+    line.split()[0]
+    for line in lines
+    if line.strip().startswith(("dense", "norm"))
+  ]
+  least = {place.path: place.least_us for place in found.places}
+  assert order == sorted(least, key=lambda path: -least[path])
+
+
+def test_ceilings_are_the_fastest_of_many_calls(monkeypatch):
+  clock = mock.Mock(now=0.0)
+  waits = iter([100.0, 5.0, 2.0, 3.0])
+
+  def wait():
+    clock.now += next(waits)
+
+  monkeypatch.setattr(module.time, "perf_counter", lambda: clock.now)
+  # Calls of 5, 2 and 3 seconds, after one that is not timed; the third begins
+  # before the eight seconds are over.
+  call = mock.Mock()
+  call.return_value.block_until_ready = wait
+  assert module._fastest(call, 8.0) == 2.0
+  assert next(waits, None) is None
+
+
+def test_this_devices_ceilings(monkeypatch):
+  monkeypatch.setattr(module, "_SIDES", {"cpu": 64})
+  monkeypatch.setattr(module, "_STREAMED_BYTES", 2**16)
+  module.ceilings.cache_clear()
+  found = ceilings(seconds=0.02)
+  assert found is ceilings(seconds=0.02)
+  module.ceilings.cache_clear()
+  assert found.flops_per_second > 1e6
+  assert found.bytes_per_second > 1e6
+  assert found.dtype == "float32"
+  assert dataclasses.asdict(found)["device"]
+
+
+def test_only_the_slowest_of_many_are_shown():
+  class Deep(nnx.Module):
+    def __init__(self, rngs):
+      self.layers = nnx.List([nnx.Linear(32, 32, rngs=rngs) for _ in range(25)])
+
+    def __call__(self, x):
+      for layer in self.layers:
+        x = layer(x)
+      return x
+
+  told = str(measure(Deep(nnx.Rngs(0)), X).roofline(device(1e9, 1e9)))
+  assert told.count("layers.") == 20
+  assert "and 5 more, 20.0%" in told

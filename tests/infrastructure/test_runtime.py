@@ -1,0 +1,108 @@
+"""Files are run by their path, whatever their inputs are."""
+
+import sys
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from flax import nnx
+from onnx import TensorProto, helper
+
+from effarch.errors import UserError
+from effarch.infrastructure.cost import latency
+from effarch.infrastructure.export import convert, quantize_int8
+from effarch.infrastructure.runtime import inference
+
+
+class Dense(nnx.Module):
+  def __init__(self, rngs):
+    self.dense = nnx.Linear(6, 3, rngs=rngs)
+
+  def __call__(self, x):
+    return self.dense(x)
+
+
+@pytest.fixture(scope="module")
+def litert():
+  file = convert(Dense(nnx.Rngs(0)), (6,))
+  examples = np.random.default_rng(0).uniform(-1, 1, (8, 6)).astype(np.float32)
+  return {"float32": file, "int8": quantize_int8(file, examples)}
+
+
+def onnx_file(path, dtype, shape):
+  """A graph that multiplies its two inputs."""
+  inputs = [helper.make_tensor_value_info(n, dtype, shape) for n in "ab"]
+  out = helper.make_tensor_value_info("out", dtype, None)
+  nodes = [helper.make_node("Mul", ["a", "b"], ["out"])]
+  graph = helper.make_graph(nodes, "graph", inputs, [out])
+  model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+  model.ir_version = 9
+  onnx.save(model, path)
+  return path
+
+
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+def test_litert_file_runs_and_is_timed(litert, precision, tmp_path):
+  path = tmp_path / "model.tflite"
+  path.write_bytes(litert[precision])
+  inference(path)()
+  found = latency(str(path), calls=20)
+  assert 0 < found.low_us <= found.p50_us <= found.high_us
+  assert found.calls == 20
+
+
+@pytest.mark.parametrize(
+  ("dtype", "shape"),
+  [
+    (TensorProto.FLOAT, [2, 3]),
+    (TensorProto.FLOAT16, ["batch", 3]),
+    (TensorProto.INT64, [None, "length"]),
+    (TensorProto.DOUBLE, []),
+  ],
+)
+def test_onnx_file_runs_with_its_open_axes_at_one(dtype, shape, tmp_path):
+  path = onnx_file(tmp_path / "model.onnx", dtype, shape)
+  (out,) = inference(path)()
+  sizes = [size if isinstance(size, int) else 1 for size in shape]
+  assert out.shape == tuple(sizes)
+  assert latency(path, calls=8).p50_us > 0
+
+
+def test_onnx_runs_on_one_thread(monkeypatch, tmp_path):
+  sessions = []
+
+  class Session(onnxruntime.InferenceSession):
+    def __init__(self, path, options, **kwargs):
+      super().__init__(path, options, **kwargs)
+      sessions.append(options)
+
+  monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
+  inference(onnx_file(tmp_path / "model.onnx", TensorProto.FLOAT, [2]))()
+  (options,) = sessions
+  assert options.intra_op_num_threads == options.inter_op_num_threads == 1
+
+
+@pytest.mark.parametrize("name", ["no.tflite", "no.onnx"])
+def test_missing_and_damaged_files_are_named(name, tmp_path):
+  path = tmp_path / name
+  with pytest.raises(UserError, match=rf"{name}: there is no such file"):
+    latency(path)
+  path.write_bytes(b"no model at all")
+  with pytest.raises(UserError, match=rf"{name}: \w+.* can't read it") as error:
+    latency(path)
+  assert "\n" not in str(error.value)
+
+
+def test_other_files_are_refused(tmp_path):
+  path = tmp_path / "model.pt"
+  path.touch()
+  with pytest.raises(UserError, match=r"model\.pt: no \.tflite or \.onnx file"):
+    latency(path)
+
+
+def test_missing_onnx_runtime_is_told(monkeypatch, tmp_path):
+  path = onnx_file(tmp_path / "model.onnx", TensorProto.FLOAT, [2])
+  monkeypatch.setitem(sys.modules, "onnxruntime", None)
+  with pytest.raises(UserError, match="pip install onnxruntime"):
+    inference(path)
