@@ -45,7 +45,7 @@ def tables(monkeypatch):
   monkeypatch.setitem(SOURCES, "toy", Toy)
   monkeypatch.setitem(MODELS, "mixer", Mixer)
   toy = Ceilings("toy", "float32", 1e9, 1e9)
-  monkeypatch.setattr(report, "measured_ceilings", lambda: toy)
+  monkeypatch.setattr(report, "measured_ceilings", lambda _: toy)
 
 
 def macs(batch, length):

@@ -98,9 +98,14 @@ class Report(Cost):
     """Places each module under the device's ceilings.
 
     Args:
-      ceilings: of the device; measured now, if None.
+      ceilings: of the device; measured now, if None, for the type that the
+        module with most MACs returns.
     """
-    return Roofline.of(self, ceilings or measured_ceilings())
+    if ceilings is None:
+      largest = max(self.by_module.values(), key=lambda row: row.own.macs)
+      kinds = [out.dtype.name for out in largest.outputs] or ["float32"]
+      ceilings = measured_ceilings(kinds[0])
+    return Roofline.of(self, ceilings)
 
   def summary(self) -> dict[str, Any]:
     """Returns all numbers of the whole, measured ones only if they exist."""

@@ -9,7 +9,13 @@ from flax import nnx
 from hypothesis import given
 from hypothesis import strategies as st
 
-from effarch.infrastructure.cost import Ceilings, Cost, ceilings, measure
+from effarch.infrastructure.cost import (
+  Ceilings,
+  Cost,
+  ceilings,
+  measure,
+  report,
+)
 from effarch.infrastructure.cost import roofline as module
 
 X = jnp.ones((64, 32))
@@ -132,3 +138,24 @@ def test_only_the_slowest_of_many_are_shown():
   told = str(measure(Deep(nnx.Rngs(0)), X).roofline(device(1e9, 1e9)))
   assert told.count("layers.") == 20
   assert "and 5 more, 20.0%" in told
+
+
+def test_ceilings_are_those_of_the_type_that_does_most(monkeypatch):
+  class Half(nnx.Module):
+    def __init__(self, rngs):
+      self.dense = nnx.Linear(32, 32, dtype=jnp.bfloat16, rngs=rngs)
+      self.head = nnx.Linear(32, 2, rngs=rngs)
+
+    def __call__(self, x):
+      return self.head(self.dense(x).astype(jnp.float32))
+
+  asked = []
+
+  def measured(dtype):
+    asked.append(dtype)
+    return device(1e9, 1e9)
+
+  monkeypatch.setattr(report, "measured_ceilings", measured)
+  measure(Half(nnx.Rngs(0)), X).roofline()
+  measure(lambda x: x @ x.T, X).roofline()
+  assert asked == ["bfloat16", "float32"]
