@@ -21,7 +21,6 @@ from effarch.infrastructure.cost import arithmetic
 from effarch.infrastructure.cost.program import (
   Block,
   Operation,
-  Turns,
   Value,
   read,
 )
@@ -126,9 +125,9 @@ def by_path(block: Block, bits: Bits | None = None) -> dict[str, Cost]:
   found: dict[str, list[Cost]] = collections.defaultdict(list)
   for operation in block.operations:
     if operation.bodies:
-      for path, cost in _costliest(operation.bodies, bits).items():
+      for path, cost in _costliest(operation, bits).items():
         found[path].append(cost)
-    elif operation.name not in arithmetic.VIEWS:
+    else:
       found[operation.path].append(_operation(operation, bits))
   for path, (read_bytes, written_bytes) in moved_bytes(block).items():
     found[path].append(Cost(bytes_read=read_bytes, bytes_written=written_bytes))
@@ -176,29 +175,25 @@ def _bits(operation: Operation, factor: Value, bits: Bits | None) -> int:
   return factor.bits if chosen is None else chosen[0 if factor.fixed else 1]
 
 
-def _costliest(ways: list[list[Turns]], bits: Bits | None) -> dict[str, Cost]:
+def _costliest(operation: Operation, bits: Bits | None) -> dict[str, Cost]:
   """Returns the cost of the way with most FLOPs, all its turns together."""
-  found = []
-  for way in ways:
-    costs = collections.defaultdict(list)
+  ways = []
+  for way in operation.bodies:
+    costs = collections.defaultdict(Cost)
     for turns in way:
       for path, cost in by_path(turns.block, bits).items():
-        costs[path].append(_repeated(cost, turns.number))
-    found.append({path: add(parts) for path, parts in costs.items()})
-  totals = [add(list(costs.values())) for costs in found]
-  best = max(
-    range(len(ways)), key=lambda way: (totals[way].flops, totals[way].intensity)
+        costs[path] += _repeated(cost, turns.number)
+    ways.append((add(list(costs.values())), costs))
+  total, costs = max(
+    ways,
+    key=lambda way: (way[0].flops, way[0].bytes_read + way[0].bytes_written),
   )
   # A branch may seem cheap only for what is not counted in it.
   unknown = collections.Counter()
-  for total in totals:
-    unknown |= collections.Counter(total.unknown)
-  missing = unknown - collections.Counter(totals[best].unknown)
-  costs = dict(found[best])
-  if missing:
-    path = min(costs, default="", key=len)
-    extra = Cost(unknown=dict(missing))
-    costs[path] = costs.get(path, Cost()) + extra
+  for other, _ in ways:
+    unknown |= collections.Counter(other.unknown)
+  missing = unknown - collections.Counter(total.unknown)
+  costs[operation.path] += Cost(unknown=dict(missing))
   return costs
 
 

@@ -11,7 +11,7 @@ import contextlib
 import dataclasses
 import functools
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -21,7 +21,8 @@ from flax import nnx
 
 from effarch.infrastructure.cost.program import scope
 
-_PATH = "_cost_path"
+# By this beginning NNX's bridge knows what is no variable of a Linen module.
+_PATH = "to_nnx__cost_path"
 
 
 @dataclasses.dataclass
@@ -134,8 +135,9 @@ def _nnx(
   @contextlib.contextmanager
   def watched():
     seen: dict[str, Seen] = {}
+    within: list[str] = []
     classes = {type(module) for module in modules.values()}
-    with _linen_watched(seen), _wrapped(classes, seen):
+    with _linen_watched(seen, within), _wrapped(classes, seen, within):
       yield seen
     for path, module in modules.items():
       seen.setdefault(path, Seen(type(module).__name__))
@@ -205,11 +207,11 @@ def _linen_only() -> Iterator[dict[str, Seen]]:
     yield seen
 
 
-def _linen_watched(seen: dict[str, Seen]):
-  """Marks what Linen modules do."""
+def _linen_watched(seen: dict[str, Seen], within: Sequence[str] = ()):
+  """Marks what Linen modules do; they may be within an NNX module."""
 
   def intercept(method, args, kwargs, context):
-    path = _dotted(context.module.path)
+    path = _dotted((*filter(None, within[-1:]), *context.module.path))
     seen.setdefault(path, Seen(type(context.module).__name__))
     with scope(path):
       outputs = method(*args, **kwargs)
@@ -221,7 +223,9 @@ def _linen_watched(seen: dict[str, Seen]):
 
 
 @contextlib.contextmanager
-def _wrapped(classes: set[type], seen: dict[str, Seen]) -> Iterator[None]:
+def _wrapped(
+  classes: set[type], seen: dict[str, Seen], within: list[str]
+) -> Iterator[None]:
   """Marks what NNX modules do that have a path, while the context lasts."""
   with contextlib.ExitStack() as stack:
     for cls in classes:
@@ -229,7 +233,7 @@ def _wrapped(classes: set[type], seen: dict[str, Seen]) -> Iterator[None]:
         own = name in vars(cls)
         restore = setattr if own else lambda cls, name, _: delattr(cls, name)
         stack.callback(restore, cls, name, method)
-        setattr(cls, name, _marking(name, method, seen))
+        setattr(cls, name, _marking(name, method, seen, within))
     yield
 
 
@@ -246,15 +250,24 @@ def _methods(cls: type) -> dict[str, Callable[..., Any]]:
   return found
 
 
-def _marking(name: str, method: Callable[..., Any], seen: dict[str, Seen]):
+def _marking(
+  name: str,
+  method: Callable[..., Any],
+  seen: dict[str, Seen],
+  within: list[str],
+):
   @functools.wraps(method)
   def marked(self, *args, **kwargs):
     path = vars(self).get(_PATH)
     if path is None:
       return method(self, *args, **kwargs)
     seen.setdefault(path, Seen(type(self).__name__))
-    with scope(path):
-      outputs = method(self, *args, **kwargs)
+    within.append(path)
+    try:
+      with scope(path):
+        outputs = method(self, *args, **kwargs)
+    finally:
+      within.pop()
     if name == "__call__":
       seen[path].outputs = _shapes(outputs)
     return outputs

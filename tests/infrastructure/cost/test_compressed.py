@@ -7,6 +7,7 @@ import pytest
 from flax import nnx
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jax.sharding import AbstractMesh, AxisType, PartitionSpec
 
 from effarch.architectures.models import SurveyCNN
 from effarch.infrastructure.cost import measure
@@ -195,3 +196,72 @@ def test_quantized_model_is_a_quarter_of_its_weights():
   weights = sum(leaf.size for leaf in params if leaf.ndim > 1)
   assert plain.stored_bytes - small.stored_bytes == 3 * weights
   assert 0.99 * plain.params < weights < plain.params
+
+
+def test_weights_that_a_function_holds_have_zeros_too():
+  w = sparse((4, 6), 7)
+  assert measure(lambda x: x @ w, X).effective_macs == 5 * (24 - 7)
+
+
+@pytest.mark.parametrize("loop", ["scan", "while"])
+def test_weights_that_a_loop_changes_are_not_known(loop):
+  def turn(carry):
+    w, x, number = carry
+    return w + 1, x @ w, number + 1
+
+  def function(w, x):
+    start = w, x, jnp.zeros((), jnp.int32)
+    if loop == "scan":
+      return jax.lax.scan(lambda c, _: (turn(c), None), start, length=3)[0]
+    return jax.lax.while_loop(lambda c: c[2] < 3, turn, start)
+
+  report = measure(function, X, variables=jnp.zeros((4, 4)))
+  assert report.effective_macs == report.macs == 3 * 80
+
+
+def test_what_no_input_reaches_has_the_bits_of_a_weight():
+  report = measure(lambda x: x @ jnp.eye(4), X, bits={"*": (2, 8)})
+  assert report.bit_operations == 80 * 2 * 8
+
+
+def test_bits_reach_into_loops_and_shards():
+  def loop(w, x):
+    return jax.lax.scan(lambda x, w: (x @ w, None), x, w)[0]
+
+  w = jax.ShapeDtypeStruct((3, 4, 4), jnp.float32)
+  report = measure(loop, X, variables=w, bits={"*": (2, 8)})
+  assert report.bit_operations == 3 * 80 * 16
+  mesh = AbstractMesh((2,), ("d",), axis_types=(AxisType.Auto,))
+  shards = jax.shard_map(
+    lambda w, x: x @ w,
+    mesh=mesh,
+    in_specs=(PartitionSpec(), PartitionSpec("d")),
+    out_specs=PartitionSpec("d"),
+  )
+  x = jax.ShapeDtypeStruct((6, 4), jnp.float32)
+  w = jax.ShapeDtypeStruct((4, 4), jnp.float32)
+  report = measure(shards, x, variables=w, bits={"*": (2, 8)})
+  assert report.bit_operations == 6 * 16 * 16
+
+
+def test_pattern_is_of_the_whole_path():
+  model = Net(nnx.Rngs(0))
+  plain = measure(model, X)
+  none = measure(model, X, bits={"hea": (8, 8), "irst": (8, 8)})
+  assert none.bit_operations == plain.bit_operations
+
+
+def test_weight_without_elements():
+  empty = jnp.zeros((4, 0))
+  report = measure(lambda w, x: x @ w, X, variables=empty)
+  assert (report.macs, report.effective_macs) == (0, 0)
+
+
+def test_reference_to_a_weight_is_not_known():
+  def function(w, x):
+    ref = jax.new_ref(w)
+    ref[...] = ref[...] + 1
+    return x @ ref[...]
+
+  report = measure(function, X, variables=jnp.zeros((4, 4)))
+  assert report.effective_macs == report.macs == 80

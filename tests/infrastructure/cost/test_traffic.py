@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from jax.ad_checkpoint import print_saved_residuals
+from jax.experimental import pallas as pl
 
 from effarch.infrastructure.cost import count, measure
 
@@ -217,3 +218,74 @@ def test_steps_in_one_loop_keep_what_one_step_keeps():
   one, seven = (count(f, *arrays) for f in (step, steps))
   assert seven.activation_bytes == one.activation_bytes > 0
   assert seven.macs == 7 * one.macs
+
+
+def test_views_of_views_are_the_same_numbers():
+  def function(x):
+    flat = (x + 1).reshape(2, 8).reshape(16).reshape(8, 2)
+    return flat @ jnp.ones((2, 3)), x
+
+  read, written = moved(function, array(4, 4))
+  # x is read, x + 1 written and read again; the ones are no more than one.
+  assert (read, written) == (16 + 16, 16 + 8 * 3)
+
+
+def test_result_that_is_a_view_is_written():
+  assert moved(lambda x: (x + 1).reshape(16), array(4, 4)) == (16, 16)
+
+
+def test_each_module_reads_a_value_for_itself():
+  def function(x):
+    with jax.named_scope("a"):
+      one = jnp.sin(x) * x
+    with jax.named_scope("b"):
+      two = jnp.cos(x) * x
+    return one, two
+
+  rows = measure(function, array(4, 4)).by_module
+  assert rows["a"].bytes_read == rows["b"].bytes_read == 64
+  assert rows["a"].bytes_written == rows["b"].bytes_written == 64
+
+
+def test_what_a_loop_reads_is_written_before():
+  def function(w, x):
+    w = w * 2  # Element-wise, and read in each turn.
+    return jax.lax.scan(lambda x, _: (x @ w, None), x, None, length=3)[0]
+
+  read, written = moved(function, array(4, 4), array(4, 4))
+  assert (read, written) == (16 + 3 * 32, 16 + 3 * 16)
+
+
+def test_kept_bytes_belong_to_the_module_that_makes_them():
+  def function(w, x):
+    with jax.named_scope("first"):
+      x = jnp.sin(x @ w)
+    with jax.named_scope("second"):
+      return jnp.exp(x.reshape(-1))
+
+  w, x = jnp.ones((4, 4)), jnp.ones((3, 4))
+  rows = measure(function, x, variables=w, train=True).by_module
+  # The cosine, and the exponential itself.
+  assert rows["first"].activation_bytes == 48
+  assert rows["second"].activation_bytes == 48
+
+
+def test_what_parameters_alone_make_is_not_kept():
+  def function(w, x):
+    return x @ jnp.tanh(w)
+
+  w, x = jnp.ones((4, 4)), jnp.ones((3, 4))
+  report = measure(function, x, variables=w, train=True)
+  assert report.activation_bytes == 0
+
+
+def test_kernel_that_moves_less_than_it_makes():
+  kernel = pl.pallas_call(
+    lambda x, out: None,
+    out_shape=array(4, 4),
+    cost_estimate=pl.CostEstimate(
+      flops=1, transcendentals=0, bytes_accessed=40
+    ),
+  )
+  found = count(kernel, array(4, 4))
+  assert (found.bytes_read, found.bytes_written) == (0, 40)
