@@ -1,7 +1,9 @@
 """Costs by module: NNX through its transforms, and named scopes."""
 
 import functools
+import importlib
 
+import chex
 import jax
 import jax.numpy as jnp
 import optax
@@ -9,6 +11,10 @@ import pytest
 from flax import nnx
 
 from effarch.infrastructure.cost import measure
+from effarch.infrastructure.cost.target import target_of
+
+# The package's `measure` is the function.
+module = importlib.import_module("effarch.infrastructure.cost.measure")
 
 
 class Block(nnx.Module):
@@ -306,3 +312,45 @@ def test_random_numbers_go_on_in_training():
     leaf for leaf in jax.tree.leaves(random) if leaf.dtype == jnp.uint32
   ]
   assert any((leaf > 0).any() for leaf in counts)
+
+
+def test_parents_come_first_whatever_is_called_first():
+  class Crossed(nnx.Module):
+    def __init__(self, rngs):
+      self.a, self.b = Block(4, rngs), Block(4, rngs)
+
+    def __call__(self, x):
+      return self.a(self.b.down(self.b.up(x)))
+
+  rows = measure(Crossed(nnx.Rngs(0)), X).by_module
+  # `b` itself is never called.
+  assert list(rows) == ["", "a", "a.up", "a.down", "b", "b.up", "b.down"]
+  assert rows["b"].macs == MACS
+
+
+def test_gradient_is_that_of_the_sum_of_real_outputs():
+  def function(w, x):
+    out = jnp.sin(x @ w)
+    return {"out": out, "class": out.argmax(-1), "twice": 2 * out}
+
+  w = jnp.arange(12.0).reshape(4, 3)
+  gradient, _, _ = measure(
+    function, X, variables=w, train=True
+  ).executable.call()()
+  expected = jax.grad(lambda w: 3 * jnp.sin(X @ w).sum())(w)
+  chex.assert_trees_all_close(gradient, expected, rtol=1e-5)
+
+
+def test_program_reads_its_arguments_in_their_order():
+  model = Stack(in_order, nnx.Rngs(0))
+  model.norm = nnx.BatchNorm(3, rngs=nnx.Rngs(0))
+  model.drop = nnx.Dropout(0.5, rngs=nnx.Rngs(0))
+  target = target_of(model, (X,), None, train=True)
+  state = optax.adam(0.1).init(target.params)
+  values = module._values(target.params, state, target.state, (X,))
+  leaves = jax.tree.leaves((target.params, state, target.state, (X,)))
+  assert [v.shape for v in values] == [leaf.shape for leaf in leaves]
+  assert [v.dtype for v in values] == [leaf.dtype for leaf in leaves]
+  statistics = jax.tree.leaves(target.state[0])
+  fixed = sum(value.fixed for value in values)
+  assert fixed == len(jax.tree.leaves(target.params)) + len(statistics)

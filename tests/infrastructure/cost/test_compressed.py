@@ -265,3 +265,21 @@ def test_reference_to_a_weight_is_not_known():
 
   report = measure(function, X, variables=jnp.zeros((4, 4)))
   assert report.effective_macs == report.macs == 80
+
+
+def test_masks_that_are_kept_beside_the_weights():
+  class Masked(nnx.Module):
+    def __init__(self):
+      self.kernel = nnx.Param(jnp.ones((4, 6)))
+      self.mask = nnx.Variable(sparse((4, 6), 10))
+
+    def __call__(self, x):
+      return x @ (self.kernel[...] * self.mask[...])
+
+  assert measure(Masked(), X).effective_macs == 5 * (24 - 10)
+
+
+def test_numpy_weights_have_zeros_too():
+  w = np.asarray(sparse((4, 6), 5))
+  report = measure(lambda w, x: x @ w, X, variables=w)
+  assert report.effective_macs == 5 * (24 - 5)

@@ -5,6 +5,7 @@ import io
 import json
 import re
 
+import jax
 import jax.numpy as jnp
 import pytest
 from flax import nnx
@@ -219,3 +220,23 @@ def test_own_line_that_shows_nothing_is_left_out():
   assert found.by_module[""].own.bytes_written > 0
   assert "(own)" not in str(found)
   assert "(own)" in labels(found)
+
+
+def test_model_without_products():
+  class Sum(nnx.Module):
+    def __call__(self, x):
+      return x.sum()
+
+  found = measure(Sum(), X)
+  (row,) = found.rows()
+  assert (row["macs"], row["share"], row["output"]) == (0, 0.0, "scalar")
+  assert re.search(r"\(whole\) +Sum +scalar +float32 +0 +0 +0\.0%", str(found))
+
+
+def test_summary_tells_what_is_unknown_and_what_was_measured():
+  found = measure(lambda x: jax.pure_callback(jnp.sin, x, x), X)
+  assert found.summary()["unknown"] == {"pure_callback": 1}
+  assert "latency" not in found.summary()
+  fast = report(8)
+  assert fast.latency.p50_us == fast.summary()["latency"]["p50_us"]
+  assert json.loads(fast.to_json())["latency"]["calls"] == fast.latency.calls
