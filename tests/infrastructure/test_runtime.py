@@ -12,7 +12,7 @@ from onnx import TensorProto, helper
 from effarch.errors import UserError
 from effarch.infrastructure.cost import latency
 from effarch.infrastructure.export import convert, quantize_int8
-from effarch.infrastructure.runtime import inference
+from effarch.infrastructure.runtime import LiteRTModel, inference
 
 
 class Dense(nnx.Module):
@@ -69,16 +69,23 @@ def test_onnx_file_runs_with_its_open_axes_at_one(dtype, shape, tmp_path):
   assert latency(path, calls=8).p50_us > 0
 
 
-def test_onnx_runs_on_one_thread(monkeypatch, tmp_path):
-  sessions = []
+def test_onnx_runs_each_time_on_one_thread(monkeypatch, tmp_path):
+  sessions, runs = [], []
 
   class Session(onnxruntime.InferenceSession):
     def __init__(self, path, options, **kwargs):
       super().__init__(path, options, **kwargs)
       sessions.append(options)
 
+    def run(self, outputs, inputs):
+      runs.append(inputs)
+      return super().run(outputs, inputs)
+
   monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
-  inference(onnx_file(tmp_path / "model.onnx", TensorProto.FLOAT, [2]))()
+  call = inference(onnx_file(tmp_path / "model.onnx", TensorProto.FLOAT, [2]))
+  for _ in range(3):
+    call()
+  assert len(runs) == 3
   (options,) = sessions
   assert options.intra_op_num_threads == options.inter_op_num_threads == 1
 
@@ -106,3 +113,26 @@ def test_missing_onnx_runtime_is_told(monkeypatch, tmp_path):
   monkeypatch.setitem(sys.modules, "onnxruntime", None)
   with pytest.raises(UserError, match="pip install onnxruntime"):
     inference(path)
+
+
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+def test_litert_runs_on_values_that_fill_its_range(litert, precision):
+  model = LiteRTModel(litert[precision])
+  (tensor,) = model._inputs
+  call = model.inference()
+  given = model._interpreter.get_tensor(tensor["index"])
+  if precision == "int8":
+    assert np.abs(given.astype(int)).max() > 30
+  assert given.std() > 0
+  call()
+  out = model._interpreter.get_tensor(model._output["index"])
+  floats = model(np.linspace(-1, 1, 6, dtype=np.float32)[None])
+  # Its own run, and no more of the one before.
+  assert np.abs(out.astype(float)).max() > 0
+  assert floats.shape == (1, 3)
+
+
+def test_home_folder_is_found(litert, tmp_path, monkeypatch):
+  monkeypatch.setenv("HOME", str(tmp_path))
+  (tmp_path / "model.tflite").write_bytes(litert["float32"])
+  inference("~/model.tflite")()

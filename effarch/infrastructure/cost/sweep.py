@@ -112,14 +112,21 @@ def plot(rows: Sequence[Row], title: str) -> bytes:
   The axis is the sequence length if there are several, with a line for each
   batch size; else it is the batch size. A band spans the medians of the rounds.
   """
+  file = io.BytesIO()
+  figure(rows, title).savefig(file, dpi=140, format="png")
+  return file.getvalue()
+
+
+def figure(rows: Sequence[Row], title: str) -> Figure:
+  """Returns what `plot` shows."""
   by_length = len({row.get("sequence_length") for row in rows}) > 1
   axis, line = (
     ("sequence_length", "batch_size")
     if by_length
     else ("batch_size", "sequence_length")
   )
-  figure = Figure(figsize=(10, 4), layout="constrained")
-  time, memory = figure.subplots(1, 2)
+  made = Figure(figsize=(10, 4), layout="constrained")
+  time, memory = made.subplots(1, 2)
   for value in dict.fromkeys(row.get(line) for row in rows):
     own = [row for row in rows if row.get(line) == value]
     x = [row[axis] for row in own]
@@ -145,7 +152,5 @@ def plot(rows: Sequence[Row], title: str) -> bytes:
     panel.grid(alpha=0.3)
   if len({row.get(line) for row in rows}) > 1:
     time.legend()
-  figure.suptitle(title, parse_math=False)
-  file = io.BytesIO()
-  figure.savefig(file, dpi=140, format="png")
-  return file.getvalue()
+  made.suptitle(title, parse_math=False)
+  return made

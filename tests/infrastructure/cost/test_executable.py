@@ -127,8 +127,14 @@ def test_live_peak_is_what_the_device_tells(model):
     report = measure(model, X)
     stats = [peak and {"peak_bytes_in_use": peak} for peak in peaks]
     device = mock.Mock(memory_stats=mock.Mock(side_effect=stats))
+    runs = []
+    call = report.executable.call()
+    report.executable.call = lambda: lambda: runs.append(call())
     with mock.patch.object(executable.jax, "devices", lambda: [device]):
-      return report.live_peak_bytes
+      found = report.live_peak_bytes
+    # Nothing is run where nothing would be told.
+    assert len(runs) == len(list(filter(None, peaks))) // 2
+    return found
 
   assert told(100, 250) == 250
   # Something before had needed as much: this one's own peak is not known.

@@ -165,3 +165,26 @@ def test_files_are_timed_by_the_same_call(monkeypatch, clock):
   assert latency("a.tflite", calls=4).p50_us == 3
   assert latency(pathlib.Path("b.onnx"), calls=4).compile_seconds is None
   assert asked == ["a.tflite", pathlib.Path("b.onnx")]
+
+
+def test_compiling_is_timed(monkeypatch):
+  clock = {"now": 0.0}
+  monkeypatch.setattr(module.time, "perf_counter", lambda: clock["now"])
+
+  def function(x):
+    clock["now"] += 7  # It is traced once.
+    return x + 1
+
+  assert latency(function, jnp.ones(3), calls=4).compile_seconds == 7
+
+
+def test_warming_up_is_waited_for_too():
+  waited = []
+
+  class Answer:
+    def block_until_ready(self):
+      waited.append(self)
+      return self
+
+  assert latency(Answer, calls=20, rounds=2).calls == 20
+  assert len(waited) == 20 + 2

@@ -17,6 +17,7 @@ from effarch.infrastructure.cost import (
   report,
 )
 from effarch.infrastructure.cost import roofline as module
+from effarch.infrastructure.cost.roofline import Place, Roofline
 
 X = jnp.ones((64, 32))
 
@@ -159,3 +160,62 @@ def test_ceilings_are_those_of_the_type_that_does_most(monkeypatch):
   measure(Half(nnx.Rngs(0)), X).roofline()
   measure(lambda x: x @ x.T, X).roofline()
   assert asked == ["bfloat16", "float32"]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_ceilings_are_work_by_time(monkeypatch, dtype):
+  monkeypatch.setattr(module, "_SIDES", {"cpu": 64})
+  monkeypatch.setattr(module, "_STREAMED_BYTES", 2**16)
+  made = []
+
+  def fastest(call, seconds):
+    assert seconds == 0.5
+    made.append([call(), call()][-1])
+    return {1: 2.0, 2: 0.25}[len(made)]
+
+  monkeypatch.setattr(module, "_fastest", fastest)
+  module.ceilings.cache_clear()
+  found = ceilings(dtype, seconds=0.5)
+  module.ceilings.cache_clear()
+  product, stream = made
+  assert product.shape == (64, 64)
+  assert product.dtype.name == found.dtype == dtype
+  # A product and a sum for each of 64 cubed, in two seconds.
+  assert found.flops_per_second == 64**3
+  # Each of the bytes is read and written.
+  assert stream.nbytes == 2**16
+  assert found.bytes_per_second == 2 * 2**16 * 4
+
+
+def test_large_enough_to_be_measured():
+  assert module._SIDES["cpu"] >= 1024
+  assert module._STREAMED_BYTES >= 2**28
+
+
+def test_places_are_of_what_modules_do_themselves():
+  class Outer(nnx.Module):
+    def __init__(self, rngs):
+      self.net = Net(rngs)
+
+    def __call__(self, x):
+      return self.net(x).T  # Moves, and computes nothing.
+
+  found = measure(Outer(nnx.Rngs(0)), X).roofline(device(1e9, 1e9))
+  places = {place.path: place for place in found.places}
+  assert set(places) == {"", "net.dense", "net.norm"}
+  assert places[""].bound == "memory"
+  assert places[""].least_us == pytest.approx(2 * X.nbytes / 1e3)
+  line = next(t for t in str(found).split("\n") if "(own)" in t)
+  assert f"{places[''].share:.1%}" in line
+  assert "1.0 GB/s" in str(found)
+
+
+def test_what_bounds_more_than_half_bounds_the_whole():
+  places = [
+    Place(str(share), 1.0, share, share / 10, bound)
+    for share, bound in ((4.0, "memory"), (6.0, "compute"))
+  ]
+  toy = device(1e9, 1e9)
+  assert Roofline(toy, tuple(places), 10.0, None).bound == "compute"
+  swapped = [dataclasses.replace(p, share=1 - p.share) for p in places]
+  assert Roofline(toy, tuple(swapped), 10.0, None).bound == "memory"

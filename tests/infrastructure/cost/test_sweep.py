@@ -93,19 +93,47 @@ def point(size, length=None, scale=1.0):
   return row if length is None else {**row, "sequence_length": length}
 
 
-def colours(png):
-  pixels = np.asarray(Image.open(io.BytesIO(png)).convert("RGB")).reshape(-1, 3)
-  found = {tuple(pixel) for pixel in np.unique(pixels, axis=0).tolist()}
-  blue, orange = (31, 119, 180), (255, 127, 14)
-  return blue in found, orange in found
+def lines(panel):
+  """What a panel draws, by the names in its legend."""
+  return {
+    line.get_label(): [tuple(point) for point in line.get_xydata().tolist()]
+    for line in panel.get_lines()
+  }
 
 
-def test_picture_has_a_line_for_what_the_axis_does_not_vary():
-  sizes = [point(1), point(8), point(64)]
-  assert colours(sweep.plot(sizes, "one")) == (True, False)
-  both = [point(s, n, n) for s in (1, 8) for n in (64, 128)]
-  assert colours(sweep.plot(both, "two")) == (True, True)
-  lengths = [point(1, n, n) for n in (64, 128)]
-  assert colours(sweep.plot(lengths, "three")) == (True, False)
-  # A single point, and a title that is no formula.
-  assert colours(sweep.plot([point(1)], "$x")) == (True, False)
+def test_lines_are_those_of_what_the_axis_does_not_vary():
+  rows = [point(s, n, n) for s in (1, 8) for n in (64, 128)]
+  made = sweep.figure(rows, "$x")
+  time, memory = made.axes
+  assert time.get_xlabel() == memory.get_xlabel() == "sequence length"
+  assert lines(time) == {
+    f"batch size {s}": [(n, pytest.approx(9e-6 * s * n)) for n in (64, 128)]
+    for s in (1, 8)
+  }
+  assert lines(memory) == {
+    f"batch size {s}": [(n, 1000 * s) for n in (64, 128)] for s in (1, 8)
+  }
+  assert [text.get_text() for text in time.get_legend().get_texts()] == [
+    "batch size 1",
+    "batch size 8",
+  ]
+  # Bands from the lowest to the highest round.
+  heights = time.collections[0].get_paths()[0].vertices[:, 1]
+  assert heights.min() == pytest.approx(8e-6 * 64)
+  assert heights.max() == pytest.approx(11e-6 * 128)
+  assert time.yaxis.get_major_formatter()(0.002) == "2 ms"
+  assert memory.yaxis.get_major_formatter()(2000) == "2 kB"
+
+
+def test_batches_alone_are_the_axis():
+  time, memory = sweep.figure([point(1), point(8)], "one").axes
+  assert time.get_xlabel() == memory.get_xlabel() == "batch size"
+  (line,) = lines(time).values()
+  assert line == [(1, pytest.approx(9e-6)), (8, pytest.approx(72e-6))]
+  assert time.get_legend() is None
+
+
+def test_picture_is_a_png():
+  picture = Image.open(io.BytesIO(sweep.plot([point(1)], "one")))
+  assert picture.format == "PNG"
+  assert picture.width > 2 * picture.height
