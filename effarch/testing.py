@@ -16,7 +16,7 @@ import numpy as np
 import optax
 from flax import nnx
 
-from effarch.infrastructure.cost import measure
+from effarch.infrastructure.cost import Report, measure
 from effarch.infrastructure.training import (
   Technique,
   classification_loss,
@@ -81,6 +81,23 @@ def check_layer(
   assert not cost.unknown, f"primitives without a cost: {cost.unknown}"
   assert cost.params == params, f"{cost.params} parameters, formula {params}"
   assert cost.macs == macs, f"{cost.macs} MACs, formula {macs}"
+
+
+def check_report(report: Report) -> None:
+  """Examines that a cost report is complete, and its rows add up exactly.
+
+  Args:
+    report: what `measure` returned.
+  """
+  assert not report.unknown, f"primitives without a cost: {report.unknown}"
+  rows = report.by_module
+  for path, row in rows.items():
+    within = f"{path}." if path else ""
+    inner = [p for p in rows if p == path or p.startswith(within)]
+    for name, number in row.numbers().items():
+      total = sum(getattr(rows[p].own, name) for p in inner)
+      assert number == total, f"{path}: {name} {number}, sum {total}"
+  assert rows[""].numbers() == report.numbers(), "the whole is no sum"
 
 
 def check_technique(technique: Technique) -> None:

@@ -61,8 +61,8 @@ VIEWS = frozenset(
 # Like arithmetic, these are done to each element by itself.
 CASTING = frozenset(
   """
-  and clz complex conj convert_element_type eq eq_to ge gt imag iota
-  is_finite le le_to lt lt_to ne not or population_count real
+  and clz complex conj convert_element_type empty empty2 eq eq_to ge gt imag
+  iota is_finite le le_to lt lt_to ne not or population_count real
   reduce_precision select_n shift_left shift_right_arithmetic
   shift_right_logical xor
   """.split()

@@ -22,7 +22,7 @@ from collections.abc import Callable
 from effarch.infrastructure.cost import arithmetic
 from effarch.infrastructure.cost.program import Block, Operation, Value
 
-_FUSED = arithmetic.ELEMENTWISE | arithmetic.CASTING | {"iota"}
+_FUSED = arithmetic.ELEMENTWISE | arithmetic.CASTING
 
 
 def moved_bytes(block: Block) -> dict[str, tuple[int, int]]:

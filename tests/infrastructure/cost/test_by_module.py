@@ -12,6 +12,7 @@ from flax import nnx
 
 from effarch.infrastructure.cost import measure
 from effarch.infrastructure.cost.target import target_of
+from effarch.testing import check_report
 
 # The package's `measure` is the function.
 module = importlib.import_module("effarch.infrastructure.cost.measure")
@@ -81,21 +82,6 @@ def stack(run=in_order):
   return Stack(run, nnx.Rngs(0))
 
 
-def adds_up(report):
-  for name, number in report.numbers().items():
-    own = sum(getattr(row.own, name) for row in report.by_module.values())
-    assert own == number == getattr(report.by_module[""], name), name
-  for path, row in report.by_module.items():
-    within = [
-      other
-      for other in report.by_module
-      if other == path or not path or other.startswith(f"{path}.")
-    ]
-    for name in row.numbers():
-      total = sum(getattr(report.by_module[o].own, name) for o in within)
-      assert getattr(row, name) == total, (path, name)
-
-
 @pytest.mark.parametrize("run", [in_order, in_jit, in_remat, in_vmap, in_cond])
 @pytest.mark.parametrize("train", [False, True])
 def test_rows_follow_the_tree_through_transforms(run, train):
@@ -118,7 +104,7 @@ def test_rows_follow_the_tree_through_transforms(run, train):
       again = MACS // 2 if run is in_remat else 0
       first = MACS // 2 if i == 0 else 0  # No input gradient.
       assert rows[f"blocks.{i}"].macs == 3 * MACS + again - first
-  adds_up(report)
+  check_report(report)
 
 
 def test_stacked_blocks_in_a_scan_share_a_row():
@@ -139,7 +125,7 @@ def test_stacked_blocks_in_a_scan_share_a_row():
   assert list(report.by_module) == ["", "blocks", "blocks.up", "blocks.down"]
   assert report.by_module["blocks"].macs == 3 * MACS
   assert report.by_module["blocks.up"].params == 3 * (4 * 8 + 8)
-  adds_up(report)
+  check_report(report)
 
 
 def test_outputs_are_what_a_module_returned():
@@ -249,7 +235,7 @@ def test_named_scopes_are_the_rows_of_a_function():
   assert list(step.by_module) == list(plain.by_module)
   # Forward, again, and two gradients.
   assert step.by_module["second"].macs == 4 * plain.by_module["second"].macs
-  adds_up(step)
+  check_report(step)
 
 
 def test_parameters_of_a_function_lie_in_the_scopes_of_their_names():
@@ -273,7 +259,7 @@ def test_optimizer_has_a_row_and_a_state():
   # Two moments and a counter.
   assert step.optimizer_bytes == 2 * 4 * step.params + 4
   assert plain.optimizer_bytes == 0
-  adds_up(step)
+  check_report(step)
 
 
 def test_loss_is_part_of_the_step():

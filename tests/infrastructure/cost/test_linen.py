@@ -11,24 +11,10 @@ from flax import nnx
 from flax.errors import ModifyScopeVariableError
 
 from effarch.infrastructure.cost import measure
+from effarch.testing import check_report
 
 X = jnp.ones((5, 4))
 MACS = 5 * 2 * 4 * 8  # Of a block
-
-
-def adds_up(report):
-  for name, number in report.numbers().items():
-    own = sum(getattr(row.own, name) for row in report.by_module.values())
-    assert own == number == getattr(report.by_module[""], name), name
-  for path, row in report.by_module.items():
-    within = [
-      other
-      for other in report.by_module
-      if other == path or not path or other.startswith(f"{path}.")
-    ]
-    for name in row.numbers():
-      total = sum(getattr(report.by_module[o].own, name) for o in within)
-      assert getattr(row, name) == total, (path, name)
 
 
 class LinenBlock(nn.Module):
@@ -74,7 +60,7 @@ def test_rows_follow_the_tree_through_transforms(wrap):
     assert rows["blocks_2"].macs == MACS
   assert rows["head"].kind == "Dense"
   assert rows["head"].output == "5x2"
-  adds_up(report)
+  check_report(report)
 
 
 @pytest.mark.parametrize("wrap", ["none", "remat", "scan"])
@@ -84,7 +70,7 @@ def test_trains_with_keywords_statistics_and_dropout(wrap):
   # A loop computes the first block's input gradient with all others.
   first = 0 if wrap == "scan" else MACS // 2
   assert step.macs == 3 * (3 * MACS + head) + again - first
-  adds_up(step)
+  check_report(step)
 
 
 def test_inside_a_function():
@@ -151,7 +137,7 @@ def test_inside_nnx():
     assert rows["inner.up"].params == 4 * 8 + 8
     assert rows["inner.up"].macs == MACS // 2 * (2 if train else 1)
     assert rows["inner"].macs == report.macs
-    adds_up(report)
+    check_report(report)
 
 
 def test_boxed_linen_parameters_have_their_own_names():

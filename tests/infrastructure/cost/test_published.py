@@ -10,6 +10,7 @@ from flax import nnx
 from benchmarks.networks import GPT2, NETWORKS, mobilenet_v1
 from effarch.architectures.models import MODELS
 from effarch.infrastructure.cost import measure
+from effarch.testing import check_report
 
 # Parameters and MACs, as printed.
 PUBLISHED = {
@@ -55,14 +56,6 @@ def gpt2_report(scanned):
   return measure(model, TOKENS)
 
 
-def check_sums(report):
-  assert report.unknown == {}
-  for name, total in report.numbers().items():
-    owns = [getattr(row.own, name) for row in report.by_module.values()]
-    assert sum(owns) == total, name
-    assert getattr(report.by_module[""], name) == total, name
-
-
 def written(report, kind):
   """How many numbers all modules of a kind return."""
   rows = [row for row in report.by_module.values() if row.kind == kind]
@@ -90,7 +83,7 @@ def test_parameters_and_macs(name):
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_own_costs_add_up(name):
-  check_sums(report(name))
+  check_report(report(name))
 
 
 # The paper prints 317M and 34M.
@@ -112,7 +105,7 @@ def test_survey_counts_statistics_too(width, size):
   image = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
   found = measure(nnx.eval_shape(make), image)
   assert found.params + found.statistics == size
-  check_sums(found)
+  check_report(found)
 
 
 @pytest.mark.parametrize("scanned", [False, True])
@@ -127,7 +120,7 @@ def test_gpt2_small_forward(scanned):
   assert 2 * rows[block].macs == times * 17716740096
   products = 2 * 1610612736  # QK^T, and its softmax times V
   assert 2 * rows[f"{block}.attention"].own.macs == times * products
-  check_sums(found)
+  check_report(found)
 
 
 def test_stacked_blocks_cost_what_a_list_of_them_does():
