@@ -12,6 +12,8 @@ FLOPs (four MACs if its numbers are complex). Everything else has no MACs:
 - a Fourier transform of n numbers: 5 n log2 n, of real ones half of that;
 - linear algebra: leading terms of Golub and Van Loan, *Matrix Computations*,
   and LAPACK Working Note 41;
+- a Pallas kernel: what its cost estimate says, half of it MACs if there is a
+  matrix product in the kernel;
 - moving, comparing, selecting, casting, indexing, drawing random bits: none.
 
 In a convolution each position of the output, or of the input if that has
@@ -69,7 +71,8 @@ CASTING = frozenset(
 )
 MOVING = frozenset(
   """
-  all_gather all_gather_invariant all_to_all axis_index concatenate
+  all_gather all_gather_invariant all_to_all axis_index broadcast_to
+  concatenate create_token dimension_size from_edtype to_edtype zeros_like
   debug_callback debug_print dynamic_slice dynamic_update_slice empty_ref
   free_ref freeze gather get lu_pivots_to_permutation new_ref pad pbroadcast
   philox2x32 philox4x32 platform_index ppermute random_bits random_clone
@@ -280,6 +283,7 @@ _RULES: dict[str, Callable[[Operation], int]] = {
   "householder_product": _householder_product,
   "lu": _lu,
   "pallas_call": _pallas_call,
+  "polynomial": lambda o: 2 * (len(o.inputs) - 1) * o.outputs[0].size,
   "qr": _qr,
   "reduce_window": _window,
   "reduce_window_max": _window,

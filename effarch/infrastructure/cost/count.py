@@ -10,6 +10,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import fnmatch
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -37,7 +38,7 @@ class Cost:
   Args:
     params: trained numbers.
     statistics: numbers that are kept and not trained, such as BatchNorm's
-      moving averages. The state of random numbers is none of them.
+      moving averages. Caches and the state of random numbers are none.
     size_bytes: of both, as they lie in memory.
     stored_bytes: of both, with weights at the bits they are quantized to.
     macs: multiply-accumulates of matrix products and convolutions.
@@ -46,7 +47,7 @@ class Cost:
     bit_operations: the sum over MACs of the bits of one factor times the bits
       of the other (BOPs; van Baalen et al., arXiv:2005.07093).
     flops: twice the MACs and all other arithmetic.
-    bytes_read: from memory, by the convention above.
+    bytes_read: from memory, by the convention of `cost.traffic`.
     bytes_written: to memory, likewise.
     activation_bytes: kept from the forward pass for the backward pass.
     unknown: primitives that are not counted, with their number of calls.
@@ -134,6 +135,19 @@ def by_path(block: Block, bits: Bits | None = None) -> dict[str, Cost]:
   for path, kept in kept_bytes(block).items():
     found[path].append(Cost(activation_bytes=kept))
   return {path: add(costs) for path, costs in found.items()}
+
+
+def factor_dtypes(block: Block) -> collections.Counter[str]:
+  """Returns the MACs of a program by the type of their first factor."""
+  found = collections.Counter()
+  for operation in block.operations:
+    for turns in itertools.chain(*operation.bodies):
+      for dtype, macs in factor_dtypes(turns.block).items():
+        found[dtype] += macs * turns.number
+    if operation.name in arithmetic.PRODUCTS:
+      dtype = operation.inputs[0].dtype.name
+      found[dtype] += arithmetic.macs(operation)
+  return found
 
 
 def chosen_bits(path: str, bits: Bits | None) -> tuple[int, int] | None:

@@ -113,7 +113,8 @@ class Executable:
       return lambda: compiled(params, (), state, inputs)
     # The model's own arrays stay: what is given away are copies.
     params = jax.tree.map(jnp.copy, params)
-    held = [params, self._optimizer.init(params)]
+    shardings = list(compiled.input_shardings[0][:2])
+    held = jax.device_put([params, self._optimizer.init(params)], shardings)
 
     def step():
       held[0], held[1], _ = compiled(held[0], held[1], state, inputs)
@@ -126,4 +127,10 @@ def _shape(leaf: Any) -> jax.ShapeDtypeStruct:
   if isinstance(leaf, jax.ShapeDtypeStruct):
     return leaf
   kind = jax.typeof(leaf)
-  return jax.ShapeDtypeStruct(kind.shape, kind.dtype)
+  placed = isinstance(leaf, jax.Array) and leaf.committed
+  return jax.ShapeDtypeStruct(
+    kind.shape,
+    kind.dtype,
+    sharding=leaf.sharding if placed else None,
+    weak_type=kind.weak_type,
+  )

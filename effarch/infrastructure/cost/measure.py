@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import itertools
 from collections.abc import Callable, Container, Iterable, Mapping
 from typing import Any
 
@@ -11,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.experimental.xla_metadata import set_xla_metadata
 
 from effarch.infrastructure.cost.count import (
   Bits,
@@ -18,13 +20,21 @@ from effarch.infrastructure.cost.count import (
   add,
   by_path,
   chosen_bits,
+  factor_dtypes,
 )
 from effarch.infrastructure.cost.executable import Executable
 from effarch.infrastructure.cost.program import Value, read, scope
 from effarch.infrastructure.cost.report import Report, Row
-from effarch.infrastructure.cost.target import Seen, Target, names, target_of
+from effarch.infrastructure.cost.target import (
+  Seen,
+  Target,
+  called,
+  names,
+  target_of,
+)
 
 _OPTIMIZER = "(optimizer)"
+_RUNS = itertools.count()
 
 
 def measure(
@@ -39,13 +49,15 @@ def measure(
 ) -> Report:
   """Returns what `model(*inputs)` costs, module by module.
 
-  Counting needs shapes alone: nothing is run, compiled or allocated until
-  the report is asked for its peak or its latency.
+  Shapes alone are counted: the model is neither compiled nor run until the
+  report is asked for its peak or its latency. Of real weights the zeros are
+  counted too, after what the model itself makes of them, such as a cast.
 
   Args:
     model: an NNX module or a method of one, a Linen module, or a function; in
-      a `functools.partial` if it takes keyword arguments. An NNX module is
-      copied and put into evaluation mode, or into training mode if `train`.
+      a `functools.partial` if it takes keyword arguments, whose arrays are
+      inputs too. An NNX module is copied and put into evaluation mode, or into
+      training mode if `train`.
     *inputs: arrays or `jax.ShapeDtypeStruct`, or trees of them.
     variables: of a Linen module (else made by its `init`), or what a function
       takes before the inputs: a tree of parameters, Linen's collections, or
@@ -65,7 +77,13 @@ def measure(
     ValueError: a loop or a Pallas kernel can't be counted, or there is no
       parameter to train.
   """
-  target = target_of(model, inputs, variables, train)
+  if optimizer and not train:
+    raise ValueError(
+      "measure: optimizer is of a training step; give train=True"
+    )
+  _check_bits(bits)
+  model, inputs, join = called(model, inputs)
+  target = target_of(model, inputs, join, variables, train)
   optimizer_state = ()
   if train:
     if not jax.tree.leaves(target.params):
@@ -76,17 +94,28 @@ def measure(
   else:
     function = _inference(target)
   arguments = (target.params, optimizer_state, target.state, inputs)
-  with target.watched() as seen:
+  # In a context that was never there, jit traces anew what it traced before.
+  fresh = set_xla_metadata(measured=str(next(_RUNS)))
+  with target.watched() as seen, fresh:
     jaxpr = jax.make_jaxpr(function)(*arguments)
+  modules = bool(seen)
   block = read(
-    jaxpr, _values(*arguments), modules=bool(seen), while_turns=while_turns
+    jaxpr, _values(*arguments), modules=modules, while_turns=while_turns
   )
+  dtypes = factor_dtypes(block)
   seen.setdefault("", Seen(""))
   costs = collections.defaultdict(Cost, by_path(block, bits))
   for path in costs:
-    seen.setdefault(path, Seen(""))
-  for path in (*seen, *costs):
-    seen.setdefault(path, Seen(""))
+    # A scope in a scope is a row of each.
+    scopes = (
+      [path]
+      if modules
+      else itertools.accumulate(
+        path.split("."), lambda outer, inner: f"{outer}.{inner}"
+      )
+    )
+    for scope_path in scopes:
+      seen.setdefault(scope_path, Seen(""))
   for path, cost in _held(target, seen, bits):
     costs[path] += cost
   return Report(
@@ -94,8 +123,18 @@ def measure(
     by_module=_rows(seen, costs),
     train=train,
     optimizer_bytes=sum(value.nbytes for value in _leaves(optimizer_state)),
+    product_dtype=max(dtypes, key=dtypes.__getitem__, default="float32"),
     executable=Executable(function, target, optimizer, inputs),
   )
+
+
+def _check_bits(bits: Any) -> None:
+  for pattern, pair in (bits or {}).items():
+    if not isinstance(pair, tuple | list) or len(pair) != 2:
+      raise ValueError(
+        f"measure: bits[{pattern!r}] is {pair!r}; give bits of weights and of "
+        "activations, (8, 8)"
+      )
 
 
 def _inference(target: Target) -> Callable[..., Any]:

@@ -18,15 +18,17 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.extend import core
 
 from effarch.infrastructure.cost.turns import known_turns
 
 _CALLS = frozenset(
   "call closed_call composite core_call custom_jvp_call custom_vjp_call "
-  "custom_vmap_call jit linear_call remat2".split()
+  "custom_partitioning custom_vmap_call eval_jaxpr jit linear_call remat2 "
+  "remat_opt".split()
 )
-_CALLED = ("jaxpr", "call_jaxpr", "call", "callee")
+_CALLED = ("jaxpr", "call_jaxpr", "call", "callee", "fwd_jaxpr")
 
 
 @dataclasses.dataclass(eq=False, slots=True)
@@ -181,6 +183,11 @@ class _Reader:
     if name in _CALLS:
       called = next(params[key] for key in _CALLED if key in params)
       return self._enter(called, inputs, place, operations)
+    if name.startswith("call_hi_primitive"):  # Since jax 0.12
+      lowered = jax.make_jaxpr(
+        lambda *args: equation.primitive.to_lojax(*args, **params)
+      )(*(v.aval for v in equation.invars))
+      return self._enter(lowered, inputs, place, operations)
     if name == "custom_linear_solve":
       # matvec, vecmat, solve, transpose_solve: the third is what runs.
       first, second, third, fourth = params["const_lengths"]
@@ -199,7 +206,7 @@ class _Reader:
           f"Pallas kernel {_kernel_name(params)!r} has no cost; give "
           "pallas_call a cost_estimate"
         )
-      operation.outputs = _results(equation, inputs)
+      operation.outputs = _results(equation, inputs, place.backward)
     return operation.outputs
 
   def _scan(self, params, inputs, place) -> list[list[Turns]]:
@@ -211,7 +218,7 @@ class _Reader:
     carry = inputs[consts : consts + carried]
     start = [*inputs[:consts], *(_unknown(value) for value in carry)]
     stacked = inputs[consts + carried :]
-    if any(v.weight and v.content and len(v.shape) > 2 for v in stacked):
+    if any(_has_zeros(v) for v in stacked if len(v.shape) > 2):
       # Each turn has matrices of its own, and zeros of its own in them.
       turns = []
       for turn in range(length):
@@ -290,9 +297,12 @@ def _unknown(like: Any) -> Value:
   )
 
 
-def _results(equation: Any, inputs: list[Value]) -> list[Value]:
+def _results(equation: Any, inputs: list[Value], backward: bool) -> list[Value]:
+  weight = any(value.weight for value in inputs)
   fixed = all(value.fixed for value in inputs) and not equation.effects
-  weight = fixed and any(value.weight for value in inputs)
+  # A loss's own gradient is one, which does not make a constant of the rest.
+  fixed = fixed and (weight or not backward)
+  weight = weight and fixed
   known = fixed and all(value.content for value in inputs)
 
   @functools.cache
@@ -309,6 +319,13 @@ def _results(equation: Any, inputs: list[Value]) -> list[Value]:
       value.content = lambda place=place: run()[place]
     results.append(value)
   return results
+
+
+def _has_zeros(value: Value) -> bool:
+  """Returns whether a weight is known to hold zeros."""
+  if not (value.weight and value.content):
+    return False
+  return int(np.count_nonzero(value.content())) < value.size
 
 
 def _slice(value: Value, turn: int | None = None) -> Value:

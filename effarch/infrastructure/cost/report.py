@@ -57,16 +57,18 @@ class Report(Cost):
   What needs compiling is compiled when it is first asked for.
 
   Args:
-    by_module: a row for each module by its path, in the tree's order. A row
-      holds all that is within the module.
+    by_module: a row for each module by its path, in the order of their calls,
+      what is within a module after it. A row holds all that is within.
     train: what was measured is a training step.
     optimizer_bytes: of the optimizer's state.
+    product_dtype: the type in which most MACs are done.
     executable: the program.
   """
 
   by_module: Mapping[str, Row]
   train: bool
   optimizer_bytes: int
+  product_dtype: str
   executable: Executable = dataclasses.field(repr=False)
 
   @property
@@ -98,14 +100,9 @@ class Report(Cost):
     """Places each module under the device's ceilings.
 
     Args:
-      ceilings: of the device; measured now, if None, for the type that the
-        module with most MACs returns.
+      ceilings: of the device; measured now for `product_dtype`, if None.
     """
-    if ceilings is None:
-      largest = max(self.by_module.values(), key=lambda row: row.own.macs)
-      kinds = [out.dtype.name for out in largest.outputs] or ["float32"]
-      ceilings = measured_ceilings(kinds[0])
-    return Roofline.of(self, ceilings)
+    return Roofline.of(self, ceilings or measured_ceilings(self.product_dtype))
 
   def summary(self) -> dict[str, Any]:
     """Returns all numbers of the whole, measured ones only if they exist."""

@@ -11,18 +11,22 @@ import contextlib
 import dataclasses
 import functools
 import inspect
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from effarch.infrastructure.cost.program import scope
 
 # By this beginning NNX's bridge knows what is no variable of a Linen module.
 _PATH = "to_nnx__cost_path"
+# Classes are changed while a model is traced: one thread at a time.
+_TRACING = threading.RLock()
 
 
 @dataclasses.dataclass
@@ -45,7 +49,7 @@ class Target:
   Args:
     apply: from `params`, `state` and inputs to outputs and new `state`.
     params: the trained arrays, or their shapes, as a tree.
-    state: two trees: statistics, and what makes random numbers.
+    state: two trees: statistics; and caches, and what makes random numbers.
     watched: a context in which `apply` marks paths; it gives the modules seen,
       by path, in the order of their first calls.
     initialized: returns real `params` and `state`.
@@ -58,15 +62,48 @@ class Target:
   initialized: Callable[[], tuple[Any, Any]]
 
 
-def target_of(
-  model: Any, inputs: tuple[Any, ...], variables: Any, train: bool
-) -> Target:
-  """Returns what is to be measured of `model(*inputs)`.
+def called(model: Any, inputs: tuple[Any, ...]) -> tuple[Any, Any, Any]:
+  """Returns what is called, the arrays it gets, and what puts them in place.
+
+  What is no array, of inputs and of a partial's keywords, is a constant.
 
   Args:
-    model: an NNX module or a method of one, a Linen module, a function, or
-      a `functools.partial` of these with keyword arguments.
-    inputs: arrays or `jax.ShapeDtypeStruct`.
+    model: what `measure` was given.
+    inputs: likewise.
+  """
+  keywords = {}
+  while isinstance(model, functools.partial):
+    keywords = {**model.keywords, **keywords}
+    model, inputs = model.func, (*model.args, *inputs)
+  leaves, structure = jax.tree.flatten((inputs, keywords))
+  arrays = tuple(filter(_is_array, leaves))
+
+  def join(arrays):
+    rest = iter(arrays)
+    return structure.unflatten(
+      [next(rest) if _is_array(leaf) else leaf for leaf in leaves]
+    )
+
+  wrapped = inspect.unwrap(model) if callable(model) else model
+  if isinstance(wrapped, nnx.Module):
+    model = wrapped  # jax.jit(model) and nnx.jit(model) are the model.
+  return model, arrays, join
+
+
+def _is_array(leaf: Any) -> bool:
+  kinds = jax.Array | np.ndarray | np.generic | jax.ShapeDtypeStruct
+  return isinstance(leaf, kinds)
+
+
+def target_of(
+  model: Any, arrays: tuple[Any, ...], join: Any, variables: Any, train: bool
+) -> Target:
+  """Returns what is to be measured of a call.
+
+  Args:
+    model: an NNX module or a method of one, a Linen module, or a function.
+    arrays: that it gets, or their `jax.ShapeDtypeStruct`.
+    join: from these to positional and keyword arguments.
     variables: of a Linen module; or what a function takes before its inputs:
       a tree of parameters, Linen's collections, or an NNX module.
     train: NNX modules are put into training mode, else into evaluation mode.
@@ -74,25 +111,24 @@ def target_of(
   Raises:
     TypeError: `model` is none of these.
   """
-  keywords = {}
-  while isinstance(model, functools.partial) and not model.args:
-    keywords = {**model.keywords, **keywords}
-    model = model.func
   owner = getattr(model, "__self__", None)
   if isinstance(owner, nnx.Module):
     model, variables = _method(getattr(model, "__name__", "")), owner
   elif isinstance(model, nnx.Module):
     model, variables = _method("__call__"), model
   if isinstance(model, nn.Module):
-    return _linen(model, inputs, keywords, variables, train)
+    return _linen(model, arrays, join, variables, train)
+  if isinstance(model, type):
+    raise TypeError(
+      f"measure: {model.__name__} is a class; make a module of it first"
+    )
   if not callable(model):
     raise TypeError(
       f"measure: {type(model).__name__} is no module and no function"
     )
-  function = functools.partial(model, **keywords)
   if isinstance(variables, nnx.Module):
-    return _nnx(function, variables, train)
-  return _function(function, variables)
+    return _nnx(model, join, variables, train)
+  return _function(model, join, variables)
 
 
 def _method(name: str) -> Callable[..., Any]:
@@ -108,18 +144,19 @@ def names(path: tuple[Any, ...]) -> tuple[str, ...]:
 
 
 def _nnx(
-  function: Callable[..., Any], model: nnx.Module, train: bool
+  function: Callable[..., Any], join: Any, model: nnx.Module, train: bool
 ) -> Target:
-  graphdef, params, random, statistics = nnx.split(
-    model, nnx.Param, nnx.RngState, ...
-  )
+  # A cache is filled with activations: it is no weight, and no statistic.
+  parts = (nnx.Param, (nnx.RngState, nnx.Cache), ...)
+  graphdef, params, random, statistics = nnx.split(model, *parts)
   modules = {
     _dotted(path): module
     for path, module in nnx.iter_modules(model)
     if type(module) not in (nnx.List, nnx.Dict)
   }
 
-  def apply(params, state, *inputs):
+  def apply(params, state, *arrays):
+    args, keywords = join(arrays)
     own = nnx.merge(graphdef, params, *state, copy=True)
     if train:
       own.train()
@@ -128,8 +165,8 @@ def _nnx(
     for path, module in nnx.iter_modules(own):
       # A static attribute: it outlives what NNX's transforms do to modules.
       object.__setattr__(module, _PATH, _dotted(path))
-    outputs = function(own, *inputs)
-    _, _, random, statistics = nnx.split(own, nnx.Param, nnx.RngState, ...)
+    outputs = function(own, *args, **keywords)
+    _, _, random, statistics = nnx.split(own, *parts)
     return outputs, (statistics, random)
 
   @contextlib.contextmanager
@@ -137,7 +174,11 @@ def _nnx(
     seen: dict[str, Seen] = {}
     within: list[str] = []
     classes = {type(module) for module in modules.values()}
-    with _linen_watched(seen, within), _wrapped(classes, seen, within):
+    with (
+      _TRACING,
+      _linen_watched(seen, within),
+      _wrapped(classes, seen, within),
+    ):
       yield seen
     for path, module in modules.items():
       seen.setdefault(path, Seen(type(module).__name__))
@@ -148,56 +189,67 @@ def _nnx(
 
 def _linen(
   module: nn.Module,
-  inputs: tuple[Any, ...],
-  keywords: dict[str, Any],
+  arrays: tuple[Any, ...],
+  join: Any,
   variables: Any,
   train: bool,
 ) -> Target:
-  def init(*inputs):
+  def init(*arrays):
     key = jax.random.key(0)
-    return module.init({"params": key, "dropout": key}, *inputs, **keywords)
+    args, keywords = join(arrays)
+    return module.init({"params": key, "dropout": key}, *args, **keywords)
 
   def initialize():
-    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), inputs)
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), arrays)
     return _collections(jax.jit(init)(*zeros))
 
-  def apply(params, state, *inputs):
-    statistics, _ = state
+  def apply(params, state, *arrays):
+    statistics, cache = state
+    args, keywords = join(arrays)
     found = module.apply(
-      {"params": params, **statistics},
-      *inputs,
+      {"params": params, **statistics, **cache},
+      *args,
       **keywords,
-      rngs={"dropout": jax.random.key(0)},
-      mutable=list(statistics) if train else False,
+      rngs={"params": jax.random.key(0), "dropout": jax.random.key(0)},
+      mutable=[*cache, *(statistics if train else ())],
     )
-    outputs, changed = found if train else (found, {})
-    return outputs, ({**statistics, **changed}, {})
+    outputs, changed = found
+    state = tuple(
+      {name: changed.get(name, kept) for name, kept in part.items()}
+      for part in state
+    )
+    return outputs, state
 
   if variables is None:
-    params, state = _collections(jax.eval_shape(init, *inputs))
+    params, state = _collections(jax.eval_shape(init, *arrays))
     return Target(apply, params, state, _linen_only, initialize)
   params, state = _collections(variables)
   return Target(apply, params, state, _linen_only, lambda: (params, state))
 
 
-def _function(function: Callable[..., Any], variables: Any) -> Target:
+def _function(
+  function: Callable[..., Any], join: Any, variables: Any
+) -> Target:
   collections = isinstance(variables, Mapping) and "params" in variables
   params, state = (
     _collections(variables) if collections else (variables, ({}, {}))
   )
 
-  def apply(params, state, *inputs):
-    first = {"params": params, **state[0]} if collections else params
+  def apply(params, state, *arrays):
+    args, keywords = join(arrays)
+    whole = {"params": params, **state[0], **state[1]}
+    first = whole if collections else params
     given = () if variables is None else (first,)
-    return function(*given, *inputs), state
+    return function(*given, *args, **keywords), state
 
   return Target(apply, params, state, _linen_only, lambda: (params, state))
 
 
 def _collections(variables: Mapping[str, Any]) -> tuple[Any, Any]:
   """Returns Linen's parameters and state."""
-  statistics = {k: v for k, v in variables.items() if k != "params"}
-  return variables.get("params", {}), (statistics, {})
+  rest = {k: v for k, v in variables.items() if k != "params"}
+  cache = {"cache": rest.pop("cache")} if "cache" in rest else {}
+  return variables.get("params", {}), (rest, cache)
 
 
 @contextlib.contextmanager
@@ -245,9 +297,18 @@ def _methods(cls: type) -> dict[str, Callable[..., Any]]:
       break
     for name, method in vars(base).items():
       public = name == "__call__" or not name.startswith("_")
-      if public and inspect.isfunction(method):
+      if public and _is_method(method):
         found.setdefault(name, method)
   return found
+
+
+def _is_method(attribute: Any) -> bool:
+  # Those that jax.jit and nnx.jit made are no Python functions.
+  return (
+    callable(attribute)
+    and hasattr(type(attribute), "__get__")
+    and not isinstance(attribute, type | staticmethod | classmethod)
+  )
 
 
 def _marking(

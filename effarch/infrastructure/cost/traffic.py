@@ -71,8 +71,20 @@ def kept_bytes(block: Block) -> dict[str, int]:
     for value in map(source, operation.inputs):
       if value in makers and value not in kept and not value.fixed:
         kept.add(value)
-        found[makers[value].path] += value.nbytes
+        found[_maker(makers[value], value)] += value.nbytes
   return dict(found)
+
+
+def _maker(operation: Operation, value: Value) -> str:
+  """Returns the path of what makes a value, in a loop that of its last body."""
+  if not operation.bodies:
+    return operation.path
+  block = operation.bodies[0][-1].block
+  made = _sources(block)(block.outputs[operation.outputs.index(value)])
+  for inner in block.operations:
+    if made in inner.outputs:
+      return _maker(inner, made)
+  return operation.path
 
 
 def _alone(operation: Operation, inputs: list[Value]) -> tuple[int, int]:

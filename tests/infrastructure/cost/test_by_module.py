@@ -1,5 +1,6 @@
 """Costs by module: NNX through its transforms, and named scopes."""
 
+import concurrent.futures
 import functools
 import importlib
 
@@ -11,7 +12,7 @@ import pytest
 from flax import nnx
 
 from effarch.infrastructure.cost import measure
-from effarch.infrastructure.cost.target import target_of
+from effarch.infrastructure.cost.target import called, target_of
 from effarch.testing import check_report
 
 # The package's `measure` is the function.
@@ -331,7 +332,8 @@ def test_program_reads_its_arguments_in_their_order():
   model = Stack(in_order, nnx.Rngs(0))
   model.norm = nnx.BatchNorm(3, rngs=nnx.Rngs(0))
   model.drop = nnx.Dropout(0.5, rngs=nnx.Rngs(0))
-  target = target_of(model, (X,), None, train=True)
+  model, arrays, join = called(model, (X,))
+  target = target_of(model, arrays, join, None, train=True)
   state = optax.adam(0.1).init(target.params)
   values = module._values(target.params, state, target.state, (X,))
   leaves = jax.tree.leaves((target.params, state, target.state, (X,)))
@@ -340,3 +342,12 @@ def test_program_reads_its_arguments_in_their_order():
   statistics = jax.tree.leaves(target.state[0])
   fixed = sum(value.fixed for value in values)
   assert fixed == len(jax.tree.leaves(target.params)) + len(statistics)
+
+
+def test_threads_measure_one_after_the_other():
+  methods = dict(vars(Block))
+  with concurrent.futures.ThreadPoolExecutor(4) as pool:
+    found = list(pool.map(lambda _: measure(stack(), X), range(8)))
+  assert len({report.macs for report in found}) == 1
+  assert all(list(r.by_module) == list(found[0].by_module) for r in found)
+  assert dict(vars(Block)) == methods

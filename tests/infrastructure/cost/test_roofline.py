@@ -3,6 +3,7 @@
 import dataclasses
 from unittest import mock
 
+import jax
 import jax.numpy as jnp
 import pytest
 from flax import nnx
@@ -148,7 +149,13 @@ def test_ceilings_are_those_of_the_type_that_does_most(monkeypatch):
       self.head = nnx.Linear(32, 2, rngs=rngs)
 
     def __call__(self, x):
-      return self.head(self.dense(x).astype(jnp.float32))
+      x = self.dense(x).astype(jnp.float32)
+      return x.argmax(-1), self.head(x)
+
+  def looped(x):
+    half = x.astype(jnp.bfloat16)
+    turn = lambda y, _: (half @ (half.T @ y), None)  # noqa: E731
+    return jax.lax.scan(turn, half, None, length=9)[0].sum() + (x @ x.T).sum()
 
   asked = []
 
@@ -158,8 +165,9 @@ def test_ceilings_are_those_of_the_type_that_does_most(monkeypatch):
 
   monkeypatch.setattr(report, "measured_ceilings", measured)
   measure(Half(nnx.Rngs(0)), X).roofline()
-  measure(lambda x: x @ x.T, X).roofline()
-  assert asked == ["bfloat16", "float32"]
+  for function in (lambda x: x @ x.T > 0, looped, jnp.tanh):
+    measure(function, X).roofline()
+  assert asked == ["bfloat16", "float32", "bfloat16", "float32"]
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
