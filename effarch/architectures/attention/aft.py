@@ -16,14 +16,14 @@ from typing import Any
 import jax.numpy as jnp
 from flax import nnx
 from jax import lax
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
+from effarch.architectures.attention.kernel import divide
 from effarch.architectures.attention.mixer import (
   Mixer,
   Supports,
   check_length,
 )
-from effarch.architectures.attention.kernel import divide
 from effarch.architectures.attention.softmax import UNSEEN
 
 # Keys above it are scaled down; below it nothing that comes later matters, not
@@ -87,9 +87,12 @@ class AttentionFree(Mixer):
     self.max_length = max_length
     kinds = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
     self.dtype = dtype
-    for part in ("query", "key", "value", "out"):
-      layer = nnx.Linear(features, features, use_bias=False, **kinds)
-      setattr(self, part, layer)
+
+    def linear():
+      return nnx.Linear(features, features, use_bias=False, **kinds)
+
+    self.query, self.key = linear(), linear()
+    self.value, self.out = linear(), linear()
     draw = nnx.initializers.normal(rank**-0.5)
     shape = (max_length, rank)
     self.rows = nnx.Param(draw(rngs.params(), shape, param_dtype))

@@ -65,6 +65,8 @@ class BlockSparseAttention(CachedMixer):
     summary[summary // size == np.arange(blocks)[:, None]] = -1
     return attend_columns(
       *(query, key, value, np.concatenate([own, summary], axis=1), self.sees),
-      **{"block_size": size, "mask": mask, "causal": causal},
+      block_size=size,
+      mask=mask,
+      causal=causal,
       **{"slopes": self.slopes, **self.dropout()},
     )

@@ -95,7 +95,8 @@ def attend_columns(
       bias = jax.vmap(bias_of)(seen, block)
       out, _ = weigh(
         *(q, k[seen], v[seen], bias),
-        **{"dropout_rate": dropout_rate, "dropout_key": drawn},
+        dropout_rate=dropout_rate,
+        dropout_key=drawn,
       )
       return None, out
 

@@ -48,13 +48,8 @@ class CosFormerAttention(KernelMixer):
     check_length(x.shape[1], self.max_length)
     angles = jnp.pi / 2 * positions[:, None, None] / self.max_length
     x = nnx.relu(x)
-    return jnp.concatenate(
-      [
-        x * jnp.cos(angles).astype(x.dtype),
-        x * jnp.sin(angles).astype(x.dtype),
-      ],
-      axis=-1,
-    )
+    waves = jnp.cos(angles), jnp.sin(angles)
+    return jnp.concatenate([x * wave.astype(x.dtype) for wave in waves], -1)
 
   def init_state(self, batch_size, max_length):
     check_length(max_length, self.max_length)

@@ -33,7 +33,7 @@ def delta_rule(
   value: Float[Array, "B T N D"],
   strength: Float[Array, "B T N"],
   log_decay: Float[Array, "B T N"] | None = None,
-  memory: Float[Array, "B N H D"] | None = None,
+  state: Float[Array, "B N H D"] | None = None,
 ) -> tuple[Float[Array, "B T N D"], Float[Array, "B N H D"]]:
   """Returns `q_t S_t / sqrt(H)`, and the memory after the last token.
 
@@ -45,11 +45,10 @@ def delta_rule(
     value: what is to be read there.
     strength: `b_t` in `[0, 1]`, how much of it is written.
     log_decay: logarithms of `a_t`, at most 0; nothing decays if None.
-    memory: before the first token; empty if None.
+    state: the memory before the first token; empty if None.
   """
   query = query * query.shape[-1] ** -0.5
-  if memory is None:
-    memory = empty_memory(query, value)
+  memory = empty_memory(query, value) if state is None else state
   if log_decay is None:
     log_decay = jnp.zeros(strength.shape, memory.dtype)
 

@@ -73,7 +73,9 @@ class DilatedAttention(CachedMixer):
     out = attend_columns(
       *(split(query), split(key), split(value), columns),
       lambda row, column: abs(row - column) <= self.window,
-      **{"block_size": size, "mask": split(mask), "causal": causal},
+      block_size=size,
+      mask=split(mask),
+      causal=causal,
       slopes=None if self.slopes is None else self.slopes * apart,
       **self.dropout(),
     )

@@ -15,6 +15,8 @@ the last term 10/16.
 from __future__ import annotations
 
 import functools
+import itertools
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
@@ -121,9 +123,8 @@ def _forward(query, key, value, mask, slopes, causal, rate=0.0, rng=None):
         q, t = chunk
         drawn = None
         if rng is not None:
-          drawn = jax.random.fold_in(
-            rng, (b * query.shape[2] + n) * 2**16 + t[0]
-          )
+          head = jax.random.fold_in(rng, b * query.shape[2] + n)
+          drawn = jax.random.fold_in(head, t[0])
         here = bias(t, jnp.arange(end))
         return None, weigh(
           q, k[:end], v[:end], here, dropout_rate=rate, dropout_key=drawn
@@ -213,7 +214,7 @@ def _bias(b, n, mask, slopes, causal):
       parts.append(hide(rows[:, None] >= columns))
     if slopes is not None:
       parts.append(alibi(slopes[n], rows, columns))
-    return sum(parts) if parts else None
+    return functools.reduce(jnp.add, parts) if parts else None
 
   return bias
 
@@ -221,7 +222,7 @@ def _bias(b, n, mask, slopes, causal):
 def _spans(length: int, causal: bool) -> list[tuple[int, int]]:
   stages = _STAGES if causal and length >= _STAGES * CHUNK else 1
   edges = [length * i // stages for i in range(stages + 1)]
-  return list(zip(edges, edges[1:], strict=False))
+  return list(itertools.pairwise(edges))
 
 
 class FullAttention(CachedMixer):
@@ -232,6 +233,8 @@ class FullAttention(CachedMixer):
   def attend(self, query, key, value, mask, causal):
     return attention(
       *(query, key, value),
-      **{"mask": mask, "causal": causal, "slopes": self.slopes},
+      mask=mask,
+      causal=causal,
+      slopes=self.slopes,
       **self.dropout(),
     )

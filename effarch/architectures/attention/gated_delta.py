@@ -22,7 +22,7 @@ from effarch.architectures.attention.delta import DeltaNet
 
 def initial_step_sizes(
   key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32
-) -> Float[Array, "..."]:
+) -> Float[Array, ...]:
   """Returns what `softplus` takes to sizes log-uniform in [0.001, 0.1]."""
   low, high = jnp.log(1e-3), jnp.log(1e-1)
   size = jnp.exp(jax.random.uniform(key, shape, dtype, low, high))

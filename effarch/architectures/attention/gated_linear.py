@@ -31,7 +31,7 @@ def gated_linear_attention(
   key: Float[Array, "B T N H"],
   value: Float[Array, "B T N D"],
   log_decay: Float[Array, "B T N H"],
-  memory: Float[Array, "B N H D"] | None = None,
+  state: Float[Array, "B N H D"] | None = None,
 ) -> tuple[Float[Array, "B T N D"], Float[Array, "B N H D"]]:
   """Returns `q_t S_t / sqrt(H)` of `S_t = diag(a_t) S_{t-1} + k_t v_t^T`.
 
@@ -40,14 +40,13 @@ def gated_linear_attention(
     key: where values are added.
     value: what is added.
     log_decay: logarithms of `a_t`, at most 0; what is below -5 counts as -5.
-    memory: before the first token; empty if None.
+    state: the memory before the first token; empty if None.
 
   Returns:
     All outputs, and the memory after the last token.
   """
   query = query * query.shape[-1] ** -0.5
-  if memory is None:
-    memory = empty_memory(query, value)
+  memory = empty_memory(query, value) if state is None else state
 
   def step(memory, chunk):
     q, k, v, decay = (x.astype(memory.dtype) for x in chunk)

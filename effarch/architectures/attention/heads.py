@@ -51,6 +51,9 @@ class HeadMixer(Mixer):
     rngs: draws the initial kernels.
   """
 
+  query: nnx.Linear
+  key: nnx.Linear
+  value: nnx.Linear
   _positions = ("none", "rotary")
   # What is projected; a mechanism may do without some.
   _parts = ("query", "key", "value")
@@ -122,8 +125,8 @@ class HeadMixer(Mixer):
     return tuple(heads)
 
   def mix(self, x, context, mask, causal):
-    heads = self.project(x, x if context is None else context)
-    mixed = self.attend(*heads, mask, causal)
+    query, key, value = self.project(x, x if context is None else context)
+    mixed = self.attend(query, key, value, mask, causal)
     return self.out(mixed.reshape(*x.shape[:2], -1))
 
   def attend(
@@ -163,7 +166,9 @@ class SoftmaxMixer(HeadMixer):
       raise ValueError(f"dropout_rate: {dropout_rate} is not in [0, 1)")
     self.dropout_rate = dropout_rate
     self.deterministic = False
-    self.dropout_rngs = nnx.data(rngs.dropout.fork() if dropout_rate else None)
+    self._dropout_rngs: Any = nnx.data(
+      rngs.dropout.fork() if dropout_rate else None
+    )
 
   @property
   def slopes(self) -> Float[Array, " N"] | None:
@@ -176,7 +181,7 @@ class SoftmaxMixer(HeadMixer):
     """Returns what `attention` takes of dropout: nothing in evaluation."""
     if not self.dropout_rate or self.deterministic:
       return {}
-    key = self.dropout_rngs()
+    key = self._dropout_rngs()
     return {"dropout_rate": self.dropout_rate, "dropout_key": key}
 
 

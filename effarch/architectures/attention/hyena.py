@@ -1,13 +1,13 @@
 """Long convolutions with gates between them, whose filters a network makes.
 
-Hyena (arXiv:2302.10866): `z <- x_i (h_i * z)` for each of `O` gates; filters are
-a small network of sines over the position, times windows that decay.
+Hyena (arXiv:2302.10866): `z <- x_i (h_i * z)` for each of `O` gates; filters
+are a small network of sines over the position, times windows that decay.
 
 Axes: `B` batch, `T` tokens, `C` channels, `O` order, `E` numbers that encode a
 position, `F` width of the network, `K` tokens of the short filters.
 Parameters: `(O + 1) (C^2 + C + K C) + C^2 + C + E F + F^2 + 2 F + F O C + O C`.
-MACs: `T (O + 2) C^2`, and `T (E F + F^2 + F O C)` for the filters, once for all of
-the batch; applying them has FLOPs that grow as `T log T`.
+MACs: `T (O + 2) C^2`, and `T (E F + F^2 + F O C)` for the filters, once for all
+of the batch; applying them has FLOPs that grow as `T log T`.
 """
 
 from __future__ import annotations

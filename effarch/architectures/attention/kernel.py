@@ -86,7 +86,7 @@ class KernelMixer(HeadMixer):
     """
     raise NotImplementedError
 
-  def _mapped(self, query, key, value, start=0):
+  def _mapped(self, query, key, value, start: int | Array = 0):
     groups = self.num_heads // self.num_kv_heads
     key, value = (jnp.repeat(x, groups, axis=2) for x in (key, value))
     query = self.features(query, start + jnp.arange(query.shape[1]), True)
@@ -111,9 +111,8 @@ class KernelMixer(HeadMixer):
 
   def step(self, x, state):
     position = state["position"]
-    query, key, value = self._mapped(
-      *self.project(x[:, None], x[:, None], position), position
-    )
+    query, key, value = self.project(x[:, None], x[:, None], position)
+    query, key, value = self._mapped(query, key, value, position)
     out, memory = linear_recurrence(
       query, key, with_one(value), None, state["memory"]
     )

@@ -59,6 +59,8 @@ class LocalAttention(CachedMixer):
     return attend_columns(
       *(query, key, value, np.arange(blocks * size).reshape(blocks, size)),
       self.sees,
-      **{"block_size": size, "mask": mask, "causal": causal},
+      block_size=size,
+      mask=mask,
+      causal=causal,
       **{"slopes": self.slopes, **self.dropout()},
     )

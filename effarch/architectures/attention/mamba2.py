@@ -6,8 +6,8 @@ Mamba-2, SSD (arXiv:2405.21060): `S_t = exp(d_t A) S_{t-1} + d_t b_t x_t^T`,
 Axes: `B` batch, `T` tokens, `C` channels, `I = N P` inner channels of `N`
 heads, `P` head and `S` state size, `K` tokens that the convolution sees.
 Parameters: `C (2 I + 2 S + N) + K (I + 2 S) + 3 N + I + I C`.
-MACs: `T C (2 I + 2 S + N) + T I C`, and `T L N (S + P) + 2 T N S P` in chunks of
-`L` as in `recurrence`.
+MACs: `T C (2 I + 2 S + N) + T I C`, and `T L N (S + P) + 2 T N S P` in chunks
+of `L` as in `recurrence`.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ Axes: `B` batch, `T` tokens, `S` tokens that are seen, `C` channels.
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, ClassVar
+from typing import Any
 
 from flax import nnx
 from jaxtyping import Array, Bool, Float
@@ -43,7 +43,7 @@ class Drawn(nnx.Variable):
 class Mixer(nnx.Module):
   """Mixes tokens, `B T C` to `B T C`; each mechanism overrides `mix`."""
 
-  supports: ClassVar[Supports]
+  supports: Supports
 
   def __call__(
     self,

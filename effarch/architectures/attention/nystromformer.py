@@ -22,7 +22,7 @@ from jaxtyping import Array, Bool, Float
 
 from effarch.architectures.attention.heads import SoftmaxMixer
 from effarch.architectures.attention.mixer import Supports
-from effarch.architectures.attention.softmax import UNSEEN, hide, product, weigh
+from effarch.architectures.attention.softmax import hide, product, weigh
 
 
 def landmarks(

@@ -35,15 +35,14 @@ def linear_recurrence(
     log_decay: logarithms of `a_t`, at most 0; nothing decays if None.
     state: the memory before the first token; empty if None.
   """
-  if state is None:
-    state = empty_memory(query, value)
+  memory = empty_memory(query, value) if state is None else state
 
   def step(memory, chunk):
     *parts, decay = chunk
+    kept = 1.0
     q, k, v = (x.astype(memory.dtype) for x in parts)
-    size = len(q)
     scores = jnp.einsum("tbnh,sbnh->bnts", q, k)
-    scores = scores * jnp.tri(size, dtype=scores.dtype)
+    scores = scores * jnp.tri(len(q), dtype=scores.dtype)
     if decay is not None:
       total = jnp.cumsum(decay.astype(memory.dtype), axis=0)
       by_head = jnp.moveaxis(total, 0, -1)
@@ -52,16 +51,15 @@ def linear_recurrence(
       scores = scores * jnp.exp(between)
       q = q * jnp.exp(total)[..., None]
       k = k * jnp.exp(total[-1] - total)[..., None]
+      kept = jnp.exp(total[-1])[..., None, None]
     out = jnp.einsum("bnts,sbnd->tbnd", scores, v)
     out = out + jnp.einsum("tbnh,bnhd->tbnd", q, memory)
-    if decay is not None:
-      memory = memory * jnp.exp(total[-1])[..., None, None]
-    return memory + jnp.einsum("tbnh,tbnd->bnhd", k, v), out
+    return memory * kept + jnp.einsum("tbnh,tbnd->bnhd", k, v), out
 
   decay = None if log_decay is None else log_decay.swapaxes(0, 1)
   chunks = *(x.swapaxes(0, 1) for x in (query, key, value)), decay
-  state, out = scan_chunks(step, state, chunks, CHUNK)
-  return out.swapaxes(0, 1).astype(value.dtype), state
+  memory, out = scan_chunks(step, memory, chunks, CHUNK)
+  return out.swapaxes(0, 1).astype(value.dtype), memory
 
 
 def empty_memory(

@@ -4,12 +4,13 @@ Reformer (arXiv:2001.04451): queries are the keys, of which the latter have
 length one; random directions hash them to buckets, they are sorted by bucket
 and cut to chunks, and see those of their bucket in their own chunk and the one
 before. Rounds are joined by the sums of their weights, so a key that two rounds
-find counts twice.
+find counts twice. A causal token sees at most the `L` latest of its bucket, so
+that no later token decides, by moving the chunks' borders, what it sees.
 
 Axes as in `full`; `L` tokens a chunk, `P` buckets, `R` rounds.
 Parameters: `C N H + C N H + N H C`, as queries are keys.
-MACs: those of the projections, `4 R T L N H` with `T` rounded up to chunks, and to
-hash `R T N H P / 2`, none for one bucket.
+MACs: those of the projections, `4 R T L N H` with `T` rounded up to chunks, and
+to hash `R T N H P / 2`, none for one bucket.
 """
 
 from __future__ import annotations
@@ -78,10 +79,11 @@ def lsh_attention(
     if half:
       buckets = hashed(q, directions).astype(jnp.int32)
     real = jnp.ones(length, bool) if mask is None else mask[b]
+    # Padding has a bucket of its own, behind all others.
+    buckets = jnp.where(real, buckets, 2 * half + 1)
 
     @jax.checkpoint
     def one_round(turn):
-      # What is filled up has a bucket of its own, behind all others.
       bucket = jnp.pad(buckets[turn], (0, rest), constant_values=2 * half + 1)
       order = jnp.argsort(bucket, stable=True)
       bucket = bucket[order].reshape(-1, size)
@@ -101,7 +103,8 @@ def lsh_attention(
       columns, rows = with_before(place, -1)[:, None], place[..., None]
       seen &= with_before(bucket, -1)[:, None] == bucket[..., None]
       if causal:
-        seen &= columns <= rows
+        back = size + jnp.arange(size)[:, None] - jnp.arange(2 * size)
+        seen &= (columns <= rows) & (back < size)
       bias = jnp.where(seen, jnp.where(rows == columns, _ITSELF, 0), UNSEEN)
       drawn = None
       if dropout_key is not None:
@@ -109,10 +112,11 @@ def lsh_attention(
         drawn = jax.random.fold_in(dropout_key, drawn)
       out, total = weigh(
         *(sorted_q, keys, values, bias),
-        **{"dropout_rate": dropout_rate, "dropout_key": drawn},
+        dropout_rate=dropout_rate,
+        dropout_key=drawn,
       )
-      back = jnp.argsort(order)[:length]
-      return out.reshape(-1, q.shape[-1])[back], total.reshape(-1)[back]
+      slots = jnp.argsort(order)[:length]
+      return out.reshape(-1, q.shape[-1])[slots], total.reshape(-1)[slots]
 
     outs, totals = jax.lax.map(one_round, jnp.arange(rounds))
     shares = nnx.softmax(totals, axis=0)[..., None].astype(outs.dtype)
@@ -160,7 +164,9 @@ class ReformerAttention(SoftmaxMixer):
     groups = self.num_heads // self.num_kv_heads
     mixed = lsh_attention(
       *(query, jnp.repeat(value, groups, axis=2), self.directions[...]),
-      **{"chunk_size": self.chunk_size, "mask": mask, "causal": causal},
+      chunk_size=self.chunk_size,
+      mask=mask,
+      causal=causal,
       **self.dropout(),
     )
     return self.out(mixed.reshape(*x.shape[:2], -1))

@@ -26,11 +26,11 @@ def retention(
   key: Float[Array, "B T N H"],
   value: Float[Array, "B T N D"],
   log_decay: Float[Array, "B T N"],
-  memory: Float[Array, "B N H D"] | None = None,
+  state: Float[Array, "B N H D"] | None = None,
 ) -> tuple[Float[Array, "B T N D"], Float[Array, "B N H D"]]:
   """Returns `sum_s a_{s+1} ... a_t (q_t k_s / sqrt(H)) v_s`, and the memory."""
   query = query * query.shape[-1] ** -0.5
-  return linear_recurrence(query, key, value, log_decay, memory)
+  return linear_recurrence(query, key, value, log_decay, state)
 
 
 class Retention(RecurrentMixer):

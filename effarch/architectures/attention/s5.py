@@ -13,13 +13,14 @@ MACs: `2 T C S + T C^2`, and `T C S` more where it runs in both directions.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Complex, Float
+from jaxtyping import Array, Complex
 
 from effarch.architectures.attention.gated_delta import initial_step_sizes
 from effarch.architectures.attention.mixer import Mixer, Supports
@@ -88,8 +89,8 @@ class S5(Mixer):
     rates, vectors = normal_hippo(state_dim)
     step = nnx.softplus(initial_step_sizes(rngs.params(), (half,)))
     self.log_step = nnx.Param(jnp.log(step).astype(param_dtype))
-    self.log_decay = nnx.Param(jnp.log(-rates.real).astype(param_dtype))
-    self.frequency = nnx.Param(jnp.asarray(rates.imag, param_dtype))
+    self.log_decay = nnx.Param(jnp.log(-np.real(rates)).astype(param_dtype))
+    self.frequency = nnx.Param(jnp.asarray(np.imag(rates), param_dtype))
 
     def turned(key, shape, axes):
       # What acts on states acts on their eigenvectors' shares.
@@ -129,7 +130,8 @@ class S5(Mixer):
   def _finish(self, x, states, reads):
     both = [jnp.concatenate([h.real, -h.imag], axis=-1) for h in states]
     read = [jnp.concatenate([*part], axis=0) for part in reads.swapaxes(0, 1)]
-    found = 2 * sum(h @ part for h, part in zip(both, read, strict=False))
+    found = [2 * (h @ part) for h, part in zip(both, read, strict=False)]
+    found = functools.reduce(jnp.add, found)
     found = found.astype(x.dtype) + self.skip[...].astype(x.dtype) * x
     found = nnx.gelu(found)
     return found * nnx.sigmoid(self.gate(found))

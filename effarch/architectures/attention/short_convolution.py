@@ -10,6 +10,7 @@ these are FLOPs and no MACs of a product.
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import jax.numpy as jnp
@@ -25,7 +26,8 @@ def short_convolution(
   """Returns `sum_k kernel[k] x[t - K + 1 + k]`; `past` comes before `x`."""
   length = x.shape[1]
   x = jnp.concatenate([past, x], axis=1)
-  return sum(x[:, k : k + length] * row for k, row in enumerate(kernel))
+  shifted = [x[:, k : k + length] * row for k, row in enumerate(kernel)]
+  return functools.reduce(jnp.add, shifted)
 
 
 class ShortConvolution(nnx.Module):

@@ -6,8 +6,8 @@ keys of blocks fit. No Gumbel noise is added.
 
 Axes as in `full`; `L` tokens a block, `Q = T / L` blocks, rounded up.
 Parameters: `2 C N H + 2 C K H`.
-MACs: those of the projections, `4 T L N H` with `T` rounded up to blocks, and to
-sort `(Q^2 + 2 Q T) N H + Q T N`: `T sqrt(T)` if `L` grows as `sqrt(T)`.
+MACs: those of the projections, `4 T L N H` with `T` rounded up to blocks, and
+to sort `(Q^2 + 2 Q T) N H + Q T N`: `T sqrt(T)` if `L` grows as `sqrt(T)`.
 """
 
 from __future__ import annotations

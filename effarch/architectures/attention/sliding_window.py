@@ -64,6 +64,8 @@ class SlidingWindowAttention(CachedMixer):
     columns, size = window_columns(query.shape[1], self.window, causal)
     return attend_columns(
       *(query, key, value, columns, self.sees),
-      **{"block_size": size, "mask": mask, "causal": causal},
+      block_size=size,
+      mask=mask,
+      causal=causal,
       **{"slopes": self.slopes, **self.dropout()},
     )

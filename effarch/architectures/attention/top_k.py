@@ -77,7 +77,8 @@ def top_k_attention(
       )
       out, _ = weigh(
         *(q, keys, values, hide(seen)[:, None]),
-        **{"dropout_rate": dropout_rate, "dropout_key": drawn},
+        dropout_rate=dropout_rate,
+        dropout_key=drawn,
       )
       return None, out
 
