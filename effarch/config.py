@@ -85,9 +85,25 @@ def arguments(target: Callable[..., Any]) -> list[str]:
 
 
 def _parameters(target) -> dict[str, inspect.Parameter]:
-  # NNX's metaclass hides the signature of the class itself.
-  maker = target.__init__ if isinstance(target, type) else target
-  found = dict(inspect.signature(maker).parameters)
+  if not isinstance(target, type):
+    return dict(inspect.signature(target).parameters)
+  # NNX's metaclass hides the signature of the class itself. What a class hands
+  # on to its base by `**arguments` are its arguments too, but those that the
+  # base demands, which it gives itself.
+  found: dict[str, inspect.Parameter] = {}
+  inherited = False
+  for cls in target.__mro__:
+    if "__init__" not in vars(cls):
+      continue
+    own = dict(inspect.signature(cls.__init__).parameters)
+    rest = [p for p in own.values() if p.kind is p.VAR_KEYWORD]
+    for name, parameter in own.items():
+      demanded = parameter.default is inspect.Parameter.empty
+      if parameter not in rest and not (inherited and demanded):
+        found.setdefault(name, parameter)
+    inherited = True
+    if not rest:
+      break
   found.pop("self", None)
   return found
 

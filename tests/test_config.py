@@ -130,3 +130,26 @@ def test_flatten_names_every_leaf():
   leaves = {"a.b": 1, "a.c": (2, 3), "d[0].e": 4, "d[1].e": 5}
   assert flatten(tree) == leaves
   assert flatten(ConfigDict(tree)) == leaves
+
+
+class Base:
+  def __init__(self, size: int, *, depth: int = 1, rate: float = 0.5):
+    self.size, self.depth, self.rate = size, depth, rate
+
+
+class Derived(Base):
+  def __init__(self, width: int, *, rate: float = 0.1, **arguments):
+    super().__init__(2 * width, rate=rate, **arguments)
+
+
+def test_arguments_handed_on_to_a_base_are_arguments():
+  table = {"derived": Derived}
+  made = build(table, {"name": "derived", "width": 3, "depth": 4}, "config")
+  assert (made.size, made.depth, made.rate) == (6, 4, 0.1)
+  with pytest.raises(UserError, match=r"config.depht: .* mean 'depth'"):
+    build(table, {"name": "derived", "width": 3, "depht": 4}, "config")
+  with pytest.raises(UserError, match=r"config.depth: 'x' is no int"):
+    build(table, {"name": "derived", "width": 3, "depth": "x"}, "config")
+  # The base demands it, and the class gives it itself.
+  with pytest.raises(UserError, match=r"config.size: unknown"):
+    build(table, {"name": "derived", "width": 3, "size": 4}, "config")

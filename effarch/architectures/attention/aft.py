@@ -72,7 +72,7 @@ class AttentionFree(Mixer):
     rngs: draws the initial kernels.
   """
 
-  supports = Supports(growth=2)
+  supports = Supports(growth=2.0)
 
   def __init__(
     self,

@@ -228,7 +228,7 @@ def _spans(length: int, causal: bool) -> list[tuple[int, int]]:
 class FullAttention(CachedMixer):
   """Exact attention; with fewer key-value heads, grouped-query attention."""
 
-  supports = Supports(cross=True, growth=2)
+  supports = Supports(cross=True, growth=2.0)
 
   def attend(self, query, key, value, mask, causal):
     return attention(

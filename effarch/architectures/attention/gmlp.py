@@ -36,7 +36,7 @@ class GatedMLP(Mixer):
     rngs: draws the initial kernels.
   """
 
-  supports = Supports(growth=2)
+  supports = Supports(growth=2.0)
 
   def __init__(
     self,

@@ -40,7 +40,7 @@ class LatentAttention(Mixer):
     rngs: draws the initial kernels.
   """
 
-  supports = Supports(cross=True, growth=2)
+  supports = Supports(cross=True, growth=2.0)
 
   def __init__(
     self,

@@ -33,7 +33,7 @@ class Supports:
   mask: bool = True
   streaming: bool = True
   constant_state: bool = False
-  growth: float = 1
+  growth: float = 1.0
 
 
 class Drawn(nnx.Variable):

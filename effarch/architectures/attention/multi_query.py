@@ -11,10 +11,10 @@ from typing import Any
 
 from flax import nnx
 
-from effarch.architectures.attention.grouped_query import GroupedQueryAttention
+from effarch.architectures.attention.full import FullAttention
 
 
-class MultiQueryAttention(GroupedQueryAttention):
+class MultiQueryAttention(FullAttention):
   """Exact attention with one key-value head.
 
   Args:
@@ -27,4 +27,6 @@ class MultiQueryAttention(GroupedQueryAttention):
   def __init__(
     self, features: int, num_heads: int, *, rngs: nnx.Rngs, **arguments: Any
   ):
-    super().__init__(features, num_heads, 1, rngs=rngs, **arguments)
+    super().__init__(
+      features, num_heads, num_kv_heads=1, rngs=rngs, **arguments
+    )

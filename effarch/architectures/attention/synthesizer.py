@@ -29,7 +29,7 @@ from effarch.architectures.attention.softmax import drop, hide, weigh
 class _Synthesizer(SoftmaxMixer):
   """What the three have in common: values, and a stream that keeps them."""
 
-  supports = Supports(growth=2)
+  supports = Supports(growth=2.0)
   _positions = ("none",)
   _parts = ("value",)
 
@@ -92,7 +92,7 @@ class _Synthesizer(SoftmaxMixer):
       *(query.swapaxes(1, 2), key.swapaxes(1, 2)),
       *(self._repeat(values).swapaxes(1, 2), bias[None]),
     )
-    return out
+    return out.swapaxes(1, 2)
 
   def _repeat(self, value):
     return jnp.repeat(value, self.num_heads // self.num_kv_heads, axis=2)

@@ -149,11 +149,7 @@ def _nnx(
   # A cache is filled with activations: it is no weight, and no statistic.
   parts = (nnx.Param, (nnx.RngState, nnx.Cache), ...)
   graphdef, params, random, statistics = nnx.split(model, *parts)
-  modules = {
-    _dotted(path): module
-    for path, module in nnx.iter_modules(model)
-    if type(module) not in (nnx.List, nnx.Dict)
-  }
+  modules = {_dotted(path): module for path, module in _modules(model)}
 
   def apply(params, state, *arrays):
     args, keywords = join(arrays)
@@ -162,7 +158,7 @@ def _nnx(
       own.train()
     else:
       own.eval()
-    for path, module in nnx.iter_modules(own):
+    for path, module in _modules(own):
       # A static attribute: it outlives what NNX's transforms do to modules.
       object.__setattr__(module, _PATH, _dotted(path))
     outputs = function(own, *args, **keywords)
@@ -185,6 +181,15 @@ def _nnx(
 
   state = (statistics, random)
   return Target(apply, params, state, watched, lambda: (params, state))
+
+
+def _modules(model: nnx.Module) -> list[tuple[tuple[Any, ...], nnx.Module]]:
+  """Returns all with their paths, but containers: an attribute is an item."""
+  return [
+    (path, module)
+    for path, module in nnx.iter_modules(model)
+    if type(module) not in (nnx.List, nnx.Dict)
+  ]
 
 
 def _linen(

@@ -129,6 +129,22 @@ def test_stacked_blocks_in_a_scan_share_a_row():
   check_report(report)
 
 
+def test_items_of_containers_are_the_model_s_own():
+  class Named(nnx.Module):
+    def __init__(self, rngs):
+      layers = {name: nnx.Linear(4, 4, rngs=rngs) for name in "ab"}
+      self.layers = nnx.Dict(layers)
+
+    def __call__(self, x):
+      for layer in self.layers.values():
+        x = layer(x)
+      return x
+
+  report = measure(Named(nnx.Rngs(0)), jnp.ones((2, 4)))
+  assert list(report.by_module) == ["", "layers.a", "layers.b"]
+  assert report.macs == 2 * 2 * 4 * 4
+
+
 def test_outputs_are_what_a_module_returned():
   class Two(nnx.Module):
     def __init__(self, rngs):
