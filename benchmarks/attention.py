@@ -21,6 +21,7 @@ call or more than `--gigabytes`, by the length before, is left out.
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import pathlib
 import shlex
@@ -113,7 +114,7 @@ def function_rows(lengths: tuple[int, ...]) -> list[Row]:
         run = _both(function, (0, 1, 2)) if backward else function
         compiled = jax.jit(run).lower(*inputs).compile()
         memory[name] = compiled.memory_analysis().temp_size_in_bytes
-        calls[name] = lambda run=compiled: run(*inputs)
+        calls[name] = functools.partial(compiled, *inputs)
       if torch is not None:
         calls["PyTorch"] = _torch(inputs, backward)
       found = rounds(calls)

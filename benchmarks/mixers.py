@@ -148,7 +148,9 @@ def _chunks(length: int, size: int) -> int:
   return length // size * size**2 + (length % size) ** 2
 
 
-def _recurrent(arguments, chunk, products, more=lambda s: 0, linear=None):
+def _recurrent(
+  arguments, chunk, products, more=lambda s: 0, linear=None, inverse=False
+):
   """A memory of products; `products` a chunk's, and as many with the memory.
 
   Args:
@@ -157,6 +159,7 @@ def _recurrent(arguments, chunk, products, more=lambda s: 0, linear=None):
     products: of a chunk with itself, and of a token with the memory.
     more: parameters beyond projections, gate and norm.
     linear: those of them that are multiplied with each token.
+    inverse: a chunk is also inverted, and multiplied with that.
   """
   linear = linear or (lambda s: 0)
 
@@ -164,7 +167,8 @@ def _recurrent(arguments, chunk, products, more=lambda s: 0, linear=None):
     return 5 * s.c * s.n * s.h + s.h + more(s)
 
   def macs(s: Size, causal: bool) -> int:
-    own = products * _chunks(s.t, chunk) * s.n * s.h
+    own = (products + inverse) * _chunks(s.t, chunk) * s.n * s.h
+    own += inverse * s.t * s.n * (chunk**2 - 1) // 3
     memory = products * s.t * s.n * s.h**2
     each = 5 * s.c * s.n * s.h + linear(s)
     return s.b * (s.t * each + own + memory)
@@ -298,11 +302,13 @@ CASES = {
     *(_heads(), 64, 3),
     lambda s: s.c * s.n + 12 * s.n * s.h,
     lambda s: s.c * s.n,
+    inverse=True,
   ),
   "gated_delta": _recurrent(
     *(_heads(), 64, 3),
     lambda s: 2 * s.c * s.n + 12 * s.n * s.h + 2 * s.n,
     lambda s: 2 * s.c * s.n,
+    inverse=True,
   ),
   "mamba2": Case(
     _heads(state_dim=lambda s: s.h),

@@ -13,7 +13,14 @@ from nbclient import NotebookClient
 FOLDER = pathlib.Path(__file__).parents[2] / "colabs"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 # What tests put into the parameters cell.
-SMALL = {"01_tour": {"EPOCHS": 2, "WIDTH": 0.05}}
+SMALL = {
+  "01_tour": {"EPOCHS": 2, "WIDTH": 0.05},
+  "02_attention": {
+    "MIXERS": ("full", "local", "linear", "retnet", "fnet"),
+    "TOKENS": 12,
+    "LENGTHS": (16, 64),
+  },
+}
 
 
 def read(path):

@@ -26,9 +26,9 @@ from effarch.architectures.attention.mixer import (
 )
 from effarch.architectures.attention.softmax import UNSEEN
 
-# Keys above it are scaled down; below it nothing that comes later matters, not
-# even for rounding.
-_LARGEST = 40.0
+# Of causal keys, which no largest one scales, as that could come later: their
+# exponentials and sums of these must be numbers of float32.
+_LARGEST = 60.0
 
 
 def attention_free(
@@ -36,6 +36,8 @@ def attention_free(
   key: Float[Array, "B S C"],
   value: Float[Array, "B S C"],
   bias: Float[Array, "T S"],
+  *,
+  causal: bool = False,
 ) -> Float[Array, "B T C"]:
   """Returns `sigmoid(query)` times averages with weights `exp(key + bias)`.
 
@@ -44,13 +46,17 @@ def attention_free(
     key: of the tokens that are seen; `UNSEEN` hides one.
     value: of the tokens that are seen.
     bias: of pairs of places; `UNSEEN` hides one.
+    causal: no output may depend, not even by rounding, on keys that its bias
+      hides; keys out of [-60, 60] then count as what is nearest in it.
   """
   wide = jnp.promote_types(key.dtype, jnp.float32)
   key, bias = key.astype(wide), bias.astype(wide)
   row = lax.stop_gradient(bias.max(-1, keepdims=True))
   weights = jnp.where(bias > UNSEEN / 2, jnp.exp(bias - row), 0)
-  shift = lax.stop_gradient(key.max(1, keepdims=True)) - _LARGEST
-  shares = jnp.exp(key - jnp.maximum(shift, 0))
+  exponents = jnp.clip(key, -_LARGEST, _LARGEST)
+  if not causal:
+    exponents = key - lax.stop_gradient(key.max(1, keepdims=True))
+  shares = jnp.where(key > UNSEEN / 2, jnp.exp(exponents), 0)
   sums = jnp.einsum(
     "ts,bscw->btcw",
     weights,
@@ -108,7 +114,8 @@ class AttentionFree(Mixer):
     if mask is not None:
       key = jnp.where(mask[:, :, None], key, UNSEEN)
       value = jnp.where(mask[:, :, None], value, 0)
-    return self.out(attention_free(self.query(x), key, value, bias))
+    mixed = attention_free(self.query(x), key, value, bias, causal=causal)
+    return self.out(mixed)
 
   def init_state(self, batch_size: int, max_length: int) -> dict[str, Array]:
     check_length(max_length, self.max_length)
@@ -130,8 +137,9 @@ class AttentionFree(Mixer):
     # A key that has not come hides itself, and must not lend its bias.
     seen = jnp.arange(key.shape[1]) <= position
     bias = jnp.where(seen, bias, UNSEEN)
-    mixed = attention_free(self.query(x)[:, None], key, value, bias)[:, 0]
-    return self.out(mixed), {
+    query = self.query(x)[:, None]
+    mixed = attention_free(query, key, value, bias, causal=True)
+    return self.out(mixed[:, 0]), {
       "key": key,
       "value": value,
       "position": position + 1,

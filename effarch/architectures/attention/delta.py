@@ -7,8 +7,7 @@ length one after a convolution of 4 tokens and a `silu`.
 Axes as in `recurrent`.
 Parameters: `5 C N H + H + C N + 12 N H`.
 MACs: those of the projections and of the strengths `b`, and
-`3 T L N H + 3 T N H^2` in chunks of `L`; and `T L N H / 2` FLOPs, for each of
-products and sums, that solve a triangular system.
+`4 T L N H + 3 T N H^2 + T N (L^2 - 1) / 3` in chunks of `L`, a power of two.
 """
 
 from __future__ import annotations
@@ -17,7 +16,6 @@ from typing import Any
 
 import jax.numpy as jnp
 from flax import nnx
-from jax.scipy.linalg import solve_triangular
 from jaxtyping import Array, Float
 
 from effarch.architectures.attention.recurrence import empty_memory
@@ -59,16 +57,15 @@ def delta_rule(
     size = q.shape[2]
     total = jnp.cumsum(decay, axis=-1)
     between = total[..., :, None] - total[..., None, :]
-    faded = jnp.exp(jnp.minimum(between, 0)) * jnp.tri(size)
+    seen = jnp.tri(size, dtype=bool)
+    faded = jnp.where(seen, jnp.exp(jnp.where(seen, between, 0)), 0)
     # What each token writes depends on what those before it wrote:
     # (1 + tril(b k k^T)) u = b (v - k S).
     overlap = strength[..., None] * faded * (k @ k.mT)
     overlap = overlap * jnp.tri(size, k=-1)
     kept = jnp.exp(total)[..., None]
     wanted = strength[..., None] * (v - (kept * k) @ memory)
-    written = solve_triangular(
-      jnp.eye(size) + overlap, wanted, lower=True, unit_diagonal=True
-    )
+    written = unit_lower_inverse(overlap) @ wanted
     out = (faded * (q @ k.mT)) @ written + (kept * q) @ memory
     rest = jnp.exp(total[..., -1:] - total)[..., None]
     memory = memory * kept[..., -1:, :] + (rest * k).mT @ written
@@ -79,6 +76,38 @@ def delta_rule(
   )
   memory, out = scan_chunks(step, memory, chunks, CHUNK)
   return out.swapaxes(0, 1).astype(value.dtype), memory
+
+
+def unit_lower_inverse(
+  below: Float[Array, "*batch L L"],
+) -> Float[Array, "*batch L L"]:
+  """Returns the inverse of `1 + below`, which has nothing above its diagonal.
+
+  By halves, `[[P, 0], [R, Q]]` to `[[P', 0], [-Q' R P', Q']]`: products of
+  blocks alone, which every platform is fast at.
+  """
+  length = below.shape[-1]
+  full = 1 << (length - 1).bit_length()
+  rest = [(0, 0)] * (below.ndim - 2) + [(0, full - length)] * 2
+  below = jnp.pad(below, rest)
+  found = jnp.ones((*below.shape[:-2], full, 1, 1), below.dtype)
+  size = 1
+  while size < full:
+    number = full // (2 * size)
+    cut = below.reshape(*below.shape[:-2], number, 2 * size, number, 2 * size)
+    each = jnp.arange(number)
+    left = jnp.moveaxis(cut[..., each, size:, each, :size], 0, -3)
+    upper, lower = found[..., ::2, :, :], found[..., 1::2, :, :]
+    corner = -(lower @ (left @ upper))
+    found = jnp.concatenate(
+      [
+        jnp.concatenate([upper, jnp.zeros_like(upper)], axis=-1),
+        jnp.concatenate([corner, lower], axis=-1),
+      ],
+      axis=-2,
+    )
+    size *= 2
+  return found[..., 0, :length, :length]
 
 
 def unit(x: Float[Array, "*batch H"]) -> Float[Array, "*batch H"]:

@@ -28,7 +28,7 @@ from effarch.architectures.attention.short_convolution import ShortConvolution
 
 # The sines' frequency, and how far the windows have decayed at the end of a
 # sequence, in the fastest and the slowest channel.
-_FREQUENCY, _FAST, _SLOW = 10.0, 0.01**5, 0.01 ** (1 / 1.5)
+_FREQUENCY, _FAST, _SLOW = 10.0, 0.01 ** (1 / 0.3), 0.01 ** (1 / 1.5)
 
 
 class Hyena(Mixer):

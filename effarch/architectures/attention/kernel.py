@@ -11,13 +11,14 @@ MACs: `S N F (H + 1)` to sum, `T N F (H + 1)` to read; causal
 from __future__ import annotations
 
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from effarch.architectures.attention.heads import HeadMixer
 from effarch.architectures.attention.mixer import Supports
 from effarch.architectures.attention.recurrence import linear_recurrence
 
-_SMALLEST = 1e-20
+_SMALLEST = 1e-30
 
 
 def kernel_attention(
@@ -63,7 +64,11 @@ def divide(out: Float[Array, "*batch E"]) -> Float[Array, "*batch D"]:
   """
   total = out[..., -1:]
   nothing = abs(total) < _SMALLEST
-  return jnp.where(nothing, 0, out[..., :-1] / jnp.where(nothing, 1, total))
+  # The slope of a quotient has the square of what it is divided by, which
+  # float32 may not hold; that of one near one does.
+  scale = lax.stop_gradient(jnp.where(nothing, 1, total))
+  near_one = jnp.where(nothing, 1, total / scale)
+  return jnp.where(nothing, 0, out[..., :-1] / scale / near_one)
 
 
 class KernelMixer(HeadMixer):

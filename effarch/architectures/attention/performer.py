@@ -31,7 +31,10 @@ def orthogonal_directions(
   blocks = -(-num_features // head_dim)
   turn, length = jax.random.split(key)
   square = jax.random.normal(turn, (blocks, head_dim, head_dim), dtype)
-  rows = jnp.linalg.qr(square)[0].reshape(-1, head_dim)[:num_features]
+  turned, upper = jnp.linalg.qr(square)
+  # The factorization fixes signs; those of its diagonal make turns uniform.
+  signs = jnp.sign(jnp.diagonal(upper, axis1=-2, axis2=-1))
+  rows = (turned * signs[:, None]).reshape(-1, head_dim)[:num_features]
   normal = jax.random.normal(length, (num_features, head_dim), dtype)
   return rows * jnp.linalg.norm(normal, axis=-1, keepdims=True)
 

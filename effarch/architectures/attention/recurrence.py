@@ -42,13 +42,14 @@ def linear_recurrence(
     kept = 1.0
     q, k, v = (x.astype(memory.dtype) for x in parts)
     scores = jnp.einsum("tbnh,sbnh->bnts", q, k)
-    scores = scores * jnp.tri(len(q), dtype=scores.dtype)
+    seen = jnp.tri(len(q), dtype=bool)
+    scores = jnp.where(seen, scores, 0)
     if decay is not None:
       total = jnp.cumsum(decay.astype(memory.dtype), axis=0)
       by_head = jnp.moveaxis(total, 0, -1)
       # Of tokens that are not seen it would be above one, without bound.
-      between = jnp.minimum(by_head[..., :, None] - by_head[..., None, :], 0)
-      scores = scores * jnp.exp(between)
+      between = by_head[..., :, None] - by_head[..., None, :]
+      scores = scores * jnp.exp(jnp.where(seen, between, 0))
       q = q * jnp.exp(total)[..., None]
       k = k * jnp.exp(total[-1] - total)[..., None]
       kept = jnp.exp(total[-1])[..., None, None]

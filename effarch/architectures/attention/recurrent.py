@@ -91,6 +91,9 @@ class RecurrentMixer(HeadMixer):
     if mask is not None:
       x = jnp.where(mask[:, :, None], x, 0)
     heads = self.project(x, x, state["position"])
+    if mask is not None:
+      # A bias makes no token of padding.
+      heads = [jnp.where(mask[:, :, None, None], part, 0) for part in heads]
     past = dict(state["past"])
     if self.convolutions is not None:
       parts = []
