@@ -82,5 +82,7 @@ class BigBirdAttention(SoftmaxMixer):
       **{"block_size": size, **options},
     )
     some = min(self.num_global * size, length)
+    if not some:
+      return out
     first = attention(query[:, :some], key, value, **options)
     return out.at[:, :some].set(first)

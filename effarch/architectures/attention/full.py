@@ -19,6 +19,7 @@ import itertools
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, Bool, Float
 
 from effarch.architectures.attention.heads import CachedMixer
@@ -58,10 +59,12 @@ def attention(
     value: of the tokens that are seen.
     mask: true for keys that may be seen; who sees none gets zeros.
     causal: query `t` sees the keys `0 ... t`.
-    slopes: of a bias that falls with distance (ALiBi), one a head.
+    slopes: of a bias that falls with distance (ALiBi), one a head; constants.
     dropout_rate: of the weights.
     dropout_key: draws which; none are dropped if None.
   """
+  if slopes is not None:
+    slopes = lax.stop_gradient(slopes)
   if mask is None and slopes is None and dropout_key is None:
     kernel = _flash_kernel(query, key, value)
     if kernel is not None:
@@ -151,7 +154,9 @@ def _exact_backward(causal, kept, gradient):
   scale = query.shape[-1] ** -0.5
   # What a softmax's gradient subtracts from that of its weights.
   wide = log_sums.dtype
-  common = jnp.einsum("btnd,btnd->bnt", out, gradient).astype(wide)
+  common = jnp.einsum(
+    "btnd,btnd->bnt", out, gradient, preferred_element_type=wide
+  )
 
   def one_head(b, n):
     q, k, v, g = of_head(b, n, query.shape[2], query, key, value, gradient)

@@ -65,7 +65,7 @@ class LongformerAttention(CachedMixer):
       *(query, key, value, np.concatenate([shared, near], axis=1), self.sees),
       **{"block_size": size, "causal": causal, **options},
     )
-    if causal:
+    if causal or not some:
       return out
     first = attention(query[:, :some], key, value, **options)
     return out.at[:, :some].set(first)

@@ -47,11 +47,15 @@ def sinkhorn(
     iterations: of dividing by the sums of rows, then of columns.
   """
   both = real[..., :, None] & real[..., None, :]
-  scores = jnp.where(both, scores, UNSEEN)
-  for _ in range(iterations):
+
+  def divide(_, scores):
     for axis in (-1, -2):
       total = jax.nn.logsumexp(scores, axis=axis, keepdims=True)
       scores = jnp.where(both, scores - total, UNSEEN)
+    return scores
+
+  scores = jnp.where(both, scores, UNSEEN)
+  scores = jax.lax.fori_loop(0, iterations, divide, scores)
   return jnp.where(both, jnp.exp(scores), 0)
 
 

@@ -59,6 +59,7 @@ class _Synthesizer(SoftmaxMixer):
   def synthesize(self, x, value, mask, causal) -> Float[Array, "B T N H"]:
     """Returns values averaged with the weights of all tokens."""
     query, key = self._factors(x, 0, x.shape[1])
+    value = self._repeat(value)
     return attention(
       *(query, key, value), mask=mask, causal=causal, **self.dropout()
     )
