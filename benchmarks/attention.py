@@ -15,7 +15,11 @@ output for input and parameters. Programs of one length are timed in turns, in
 several rounds; seconds are medians, with those of the fastest and the slowest
 round. Memory is what the compiler allots: arguments, results and temporaries,
 of functions the temporaries alone. What would take longer than `--seconds` a
-call or more than `--gigabytes`, by the length before, is left out.
+call or more than `--gigabytes`, by the length before, is left out; no more than
+that is held at a time, so that at great lengths fewer take turns.
+
+The file is written after each length. If it is there already, what it has is
+not run again, and each row tells the run that it is of.
 """
 
 from __future__ import annotations
@@ -151,36 +155,56 @@ def _torch(inputs, backward: bool) -> Callable[[], Any]:
 
 
 def mixer_rows(
-  names: list[str], lengths: list[int], seconds: float, size_bytes: float
+  names: list[str],
+  length: int,
+  backward: bool,
+  before: list[Row],
+  limits: tuple[float, float],
 ) -> list[Row]:
-  """Returns the costs of mixers at each length that is within the limits."""
+  """Returns the costs of the mixers that are within the limits.
+
+  Args:
+    names: of mixers.
+    length: tokens.
+    backward: with the gradients.
+    before: rows of shorter lengths, which tell what to expect.
+    limits: seconds a call, and bytes.
+  """
+  shorter = [row for row in before if row["backward"] == backward]
+  last = {
+    (row["mixer"], row["causal"]): row
+    for row in shorter
+    if row["length"] * 4 == length
+  }
   rows: list[Row] = []
-  last: dict[tuple[str, bool, bool], Row] = {}
-  for length in lengths:
-    for backward in (False, True):
-      calls, found = {}, {}
-      for name, causal in _forms(names):
-        key = (name, causal, backward)
-        if not _fits(last.get(key), name, seconds, size_bytes):
-          last.pop(key, None)
-          continue
-        report = _report(name, Size(t=length), causal, backward)
-        label = f"{name} {causal}"
-        calls[label] = report.executable.call()
-        found[label] = {
-          "mixer": name,
-          "causal": causal,
-          "length": length,
-          "backward": backward,
-          "macs": report.macs,
-          "flops": report.flops,
-          "peak_bytes": report.peak_bytes,
-        }
-      for label, times in rounds(calls).items():
-        row = {**found[label], **times}
-        last[row["mixer"], row["causal"], backward] = row
-        rows.append(row)
-        print(json.dumps(row), file=sys.stderr, flush=True)
+  calls, found, held = {}, {}, 0
+
+  def run():
+    for label, times in rounds(calls).items():
+      rows.append({**found[label], **times})
+    calls.clear()
+
+  for name, causal in _forms(names):
+    expected = last.get((name, causal))
+    if shorter and not (expected and _fits(expected, name, *limits)):
+      continue
+    report = _report(name, Size(t=length), causal, backward)
+    if held + report.peak_bytes > limits[1]:
+      run()
+      held = 0
+    held += report.peak_bytes
+    label = f"{name} {causal}"
+    calls[label] = report.executable.call()
+    found[label] = {
+      "mixer": name,
+      "causal": causal,
+      "length": length,
+      "backward": backward,
+      "macs": report.macs,
+      "flops": report.flops,
+      "peak_bytes": report.peak_bytes,
+    }
+  run()
   return rows
 
 
@@ -195,10 +219,8 @@ def _forms(names: list[str]) -> list[tuple[str, bool]]:
   return forms
 
 
-def _fits(before: Row | None, name: str, seconds: float, size: float) -> bool:
+def _fits(before: Row, name: str, seconds: float, size: float) -> bool:
   """Tells whether four times the length is within the limits."""
-  if before is None:
-    return True
   power = 4 ** ATTENTION[name].supports.growth
   within = before["seconds"] * power <= seconds
   return within and before["peak_bytes"] * power <= size
@@ -230,18 +252,29 @@ def main() -> None:
   record = provenance(shlex.join(words))
   if torch is not None:
     record["versions"]["torch"] = torch.__version__
-  lengths = [_SHORTEST]
-  while lengths[-1] * 4 <= options.longest:
-    lengths.append(lengths[-1] * 4)
+  found: dict[str, Any] = {"runs": [], "functions": [], "mixers": []}
+  if options.json and options.json.exists():
+    found = json.loads(options.json.read_text())
+  number = len(found["runs"])
+  found["runs"].append(record)
+
+  def keep(part: str, rows: list[Row]) -> None:
+    found[part] += [{"run": number, **row} for row in rows]
+    if options.json:
+      options.json.write_text(json.dumps(found, indent=2) + "\n")
+
+  if not found["functions"]:
+    keep("functions", function_rows(_FUNCTION_LENGTHS))
   limits = options.seconds, options.gigabytes * 1e9
-  found = {
-    "provenance": record,
-    "functions": function_rows(_FUNCTION_LENGTHS),
-    "mixers": mixer_rows(options.mixers, lengths, *limits),
-  }
+  length = _SHORTEST
+  while length <= options.longest:
+    for backward in (False, True):
+      there = {(row["length"], row["backward"]) for row in found["mixers"]}
+      if (length, backward) not in there:
+        form = options.mixers, length, backward
+        keep("mixers", mixer_rows(*form, found["mixers"], limits))
+    length *= 4
   Console().print(Markdown(markdown(found)))
-  if options.json:
-    options.json.write_text(json.dumps(found, indent=2) + "\n")
   if options.plot:
     options.plot.write_bytes(plot(found))
 

@@ -175,7 +175,7 @@ def plot(found: dict[str, Any]) -> bytes:
     panel.set_xlabel("tokens")
   for panel in panels[:, 0]:
     panel.set_ylabel("forward, median of rounds")
-  device = found["provenance"]["device"]
+  device = found["runs"][0]["device"]
   figure.suptitle(f"Token mixers, 512 channels, 8 heads, {device}")
   file = io.BytesIO()
   figure.savefig(file, dpi=120, format="png")

@@ -91,6 +91,15 @@ def test_it_runs(monkeypatch, tmp_path, capsys):
   for row in found["mixers"]:
     assert 0 < row["seconds_low"] <= row["seconds"] <= row["seconds_high"]
     assert row["peak_bytes"] > 0
+  # What is there is not run again; what is missing is.
+  kept = [row for row in found["mixers"] if row["length"] < 64]
+  json_file.write_text(json.dumps({**found, "mixers": kept}))
+  attention.main()
+  again = json.loads(json_file.read_text())
+  assert again["mixers"][: len(kept)] == kept
+  assert again["functions"] == found["functions"]
+  runs = {row["length"]: row["run"] for row in again["mixers"]}
+  assert runs == {16: 0, 64: 1} and len(again["runs"]) == 2
   functions = {row["function"] for row in found["functions"]}
   assert functions >= set(attention.FUNCTIONS)
   assert png.read_bytes().startswith(b"\x89PNG")
@@ -98,7 +107,6 @@ def test_it_runs(monkeypatch, tmp_path, capsys):
 
 def test_what_is_too_long_or_too_large_is_left_out():
   before = {"seconds": 2.0, "peak_bytes": 10}
-  assert attention._fits(None, "full", 1, 1)
   assert attention._fits(before, "linear", 8, 40)
   assert not attention._fits(before, "linear", 7.9, 40)
   assert not attention._fits(before, "linear", 8, 39)

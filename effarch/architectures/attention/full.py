@@ -81,9 +81,11 @@ def _flash_kernel(query, key, value):
   head_dim, platform = query.shape[-1], jax.default_backend()
   if value.shape[-1] != head_dim:
     return None
-  half = query.dtype in (jnp.bfloat16, jnp.float16)
-  if platform == "gpu" and half and head_dim % 8 == 0 and head_dim <= 128:
-    return _cudnn
+  if platform == "gpu":
+    half = query.dtype in (jnp.bfloat16, jnp.float16)
+    recent = float(jax.devices()[0].compute_capability) >= 8
+    fits = head_dim % 8 == 0 and head_dim <= 128
+    return _cudnn if half and recent and fits else None
   tiles = query.shape[1] % 128 == key.shape[1] % 128 == 0
   if platform == "tpu" and tiles and query.dtype != jnp.float64:
     return _pallas_tpu

@@ -1,7 +1,7 @@
 """Exact attention against its definition, in float64 and in small chunks."""
 
-import functools
 import itertools
+import types
 
 import chex
 import jax
@@ -13,6 +13,16 @@ from jax.experimental.pallas import tpu as pltpu
 
 from effarch.architectures.attention import ATTENTION, full
 from effarch.architectures.attention.full import attention
+from tests.architectures.attention.dense import (
+  assert_same,
+  dense,
+  distances,
+  draw,
+  holes,
+  jit,
+  visible_pairs,
+  with_gradient,
+)
 
 B, C = 2, 8
 
@@ -30,81 +40,6 @@ def small_chunks(monkeypatch):
 
 
 exact = pytest.mark.usefixtures("float64", "small_chunks")
-# What runs once, and on a few numbers, is quicker if nothing is optimized.
-jit = functools.partial(
-  jax.jit, compiler_options={"xla_backend_optimization_level": 0}
-)
-
-
-def draw(*shape, seed=0):
-  return np.random.default_rng((seed, *shape)).normal(size=shape)
-
-
-def dense(query, key, value, visible, bias):
-  """Attention as it is defined, all scores at once.
-
-  Args:
-    query: `B T N H`.
-    key: `B S K H`.
-    value: `B S K D`.
-    visible: `B T S`, which pairs have a weight.
-    bias: `N T S`, added to the scores.
-  """
-  heads, shared = query.shape[2], key.shape[2]
-  owner = np.arange(heads) * shared // heads
-  scores = jnp.einsum("btnh,bsnh->bnts", query, key[:, :, owner])
-  weights = jnp.exp(scores / query.shape[-1] ** 0.5 + bias)
-  weights = weights * visible[:, None]
-  total = weights.sum(-1, keepdims=True)
-  weights = weights / jnp.where(total > 0, total, 1)
-  return jnp.einsum("bnts,bsnd->btnd", weights, value[:, :, owner])
-
-
-def visible_pairs(length, seen, mask, causal):
-  pairs = np.ones((B, length, seen))
-  for b in range(B):
-    for t in range(length):
-      for s in range(seen):
-        if (causal and s > t) or (mask is not None and not mask[b][s]):
-          pairs[b, t, s] = 0
-  return pairs
-
-
-def distances(slopes, length, seen):
-  """The bias of ALiBi: minus slope times distance."""
-  bias = np.zeros((len(slopes), length, seen))
-  for n, slope in enumerate(slopes):
-    for t in range(length):
-      for s in range(seen):
-        bias[n, t, s] = -slope * abs(t - s)
-  return bias
-
-
-def with_gradient(function):
-  """Returns the jitted function that also pulls its first argument back."""
-
-  def run(cotangent, *inputs):
-    out, pull = jax.vjp(function, *inputs)
-    return out, pull(cotangent)
-
-  return jit(run)
-
-
-def assert_same(function, reference, shape, *inputs):
-  cotangent = draw(*shape, seed=9)
-  found = with_gradient(function)(cotangent, *inputs)
-  expected = with_gradient(reference)(cotangent, *inputs)
-  chex.assert_tree_all_finite(found)
-  chex.assert_trees_all_close(found, expected, rtol=1e-9, atol=1e-10)
-
-
-def holes(length):
-  """A mask: the first sequence has holes, the second is all padding."""
-  mask = np.ones((B, length), bool)
-  # The first three: whoever is causal sees nothing there.
-  mask[0, [0, 1, 2, 5, length - 1]] = False
-  mask[1] = False
-  return mask
 
 
 @exact
@@ -285,25 +220,31 @@ def test_memory_grows_with_the_length_not_its_square(back):
 
 
 @pytest.mark.parametrize(
-  ("platform", "dtype", "length", "size", "value_size", "expected"),
+  (
+    *("platform", "dtype", "length", "size", "value_size", "expected"),
+    "capability",
+  ),
   [
-    ("cpu", "float32", 128, 64, 64, None),
-    ("tpu", "float32", 256, 64, 64, full._pallas_tpu),
-    ("tpu", "bfloat16", 256, 64, 64, full._pallas_tpu),
-    ("tpu", "float32", 200, 64, 64, None),
-    ("tpu", "float32", 256, 64, 32, None),
-    ("gpu", "bfloat16", 100, 64, 64, full._cudnn),
-    ("gpu", "float16", 100, 64, 64, full._cudnn),
-    ("gpu", "float32", 100, 64, 64, None),
-    ("gpu", "bfloat16", 100, 12, 12, None),
-    ("gpu", "bfloat16", 100, 256, 256, None),
-    ("gpu", "bfloat16", 100, 64, 32, None),
+    ("cpu", "float32", 128, 64, 64, None, "9.0"),
+    ("tpu", "float32", 256, 64, 64, full._pallas_tpu, "9.0"),
+    ("tpu", "bfloat16", 256, 64, 64, full._pallas_tpu, "9.0"),
+    ("tpu", "float32", 200, 64, 64, None, "9.0"),
+    ("tpu", "float32", 256, 64, 32, None, "9.0"),
+    ("gpu", "bfloat16", 100, 64, 64, full._cudnn, "9.0"),
+    ("gpu", "float16", 100, 64, 64, full._cudnn, "9.0"),
+    ("gpu", "float32", 100, 64, 64, None, "9.0"),
+    ("gpu", "bfloat16", 100, 12, 12, None, "9.0"),
+    ("gpu", "bfloat16", 100, 256, 256, None, "9.0"),
+    ("gpu", "bfloat16", 100, 64, 32, None, "9.0"),
+    ("gpu", "bfloat16", 100, 64, 64, None, "7.5"),
   ],
 )
 def test_flash_kernel(
-  platform, dtype, length, size, value_size, expected, monkeypatch
+  platform, dtype, length, size, value_size, expected, capability, monkeypatch
 ):
   monkeypatch.setattr(jax, "default_backend", lambda: platform)
+  device = types.SimpleNamespace(compute_capability=capability)
+  monkeypatch.setattr(jax, "devices", lambda: [device])
   shape = (1, length, 2, size)
   query = key = jax.ShapeDtypeStruct(shape, dtype)
   value = jax.ShapeDtypeStruct((*shape[:3], value_size), dtype)

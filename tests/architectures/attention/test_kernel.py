@@ -13,6 +13,7 @@ from effarch.architectures.attention.performer import (
   positive_features,
 )
 from effarch.architectures.attention.random_feature import fourier_features
+from tests.architectures.attention.twins import check_twin, normal
 
 B, T, S, C, N = 2, 11, 7, 8, 4
 
@@ -21,38 +22,6 @@ B, T, S, C, N = 2, 11, 7, 8, 4
 def small_chunks(monkeypatch):
   """Two whole chunks and a remainder, in 11 tokens."""
   monkeypatch.setattr(recurrence, "CHUNK", 4)
-
-
-def normal(seed, *shape):
-  return np.random.default_rng(seed).normal(size=shape)
-
-
-def check_twin(fast, naive, arguments):
-  """Compares outputs, and slopes along a random direction of each array."""
-  wanted = naive(*arguments)
-  weights = normal(100, *wanted.shape)
-
-  @jax.jit
-  def both(arguments):
-    out, pull = jax.vjp(lambda a: fast(*a), arguments)
-    return out, pull(weights)[0]
-
-  with jax.enable_x64(True):
-    out, slopes = both(arguments)
-  np.testing.assert_allclose(out, wanted, rtol=1e-9, atol=1e-9)
-  leaves, tree = jax.tree.flatten(arguments)
-  for place, slope in enumerate(jax.tree.leaves(slopes)):
-    direction = normal(place, *slope.shape)
-
-    def along(step, place=place, direction=direction):
-      moved = list(leaves)
-      moved[place] = moved[place] + step * direction
-      return np.vdot(weights, naive(*tree.unflatten(moved)))
-
-    found = np.vdot(slope, direction)
-    near, far = (along(h) - along(-h) for h in (1e-5, 2e-5))
-    wanted = (8 * near - far) / 12e-5
-    np.testing.assert_allclose(found, wanted, rtol=1e-6, atol=1e-6)
 
 
 def averages(weights, value, mask, causal):

@@ -10,18 +10,15 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from effarch.architectures.attention import ATTENTION, full
+from effarch.architectures.attention import full
 from effarch.architectures.attention.nystromformer import (
   landmarks,
   pseudo_inverse,
 )
+from tests.architectures.attention.dense import draw, jit, made
 
 # Of the synthesizers' and Linformer's greatest length, not all is used.
 B, T, N, H, C, LONGEST = 2, 11, 2, 4, 8, 13
-# What runs once, and on a few numbers, is quicker if nothing is optimized.
-jit = functools.partial(
-  jax.jit, compiler_options={"xla_backend_optimization_level": 0}
-)
 
 
 @pytest.fixture(autouse=True)
@@ -35,29 +32,11 @@ def small_chunks(monkeypatch):
   monkeypatch.setattr(full, "CHUNK", 4)
 
 
-def draw(*shape, seed=0):
-  return np.random.default_rng((seed, *shape)).normal(size=shape)
-
-
 def holes():
   mask = np.ones((B, T), bool)
   mask[0, [0, 4]] = False
   mask[1, [1, 6, 7, 8, 10]] = False
   return mask
-
-
-def made(name, *sizes, **options):
-  """Returns a mixer's graph, and numbers for all its parameters."""
-
-  def make():
-    kinds = {"param_dtype": jnp.float64, "rngs": nnx.Rngs(0)}
-    return ATTENTION[name](C, N, *sizes, **kinds, **options)
-
-  graph, state = nnx.split(nnx.eval_shape(make))
-  generator = np.random.default_rng(0)
-  return graph, jax.tree.map(
-    lambda x: generator.normal(size=x.shape) / C**0.5, state
-  )
 
 
 def call(graph, mask=None, **options):

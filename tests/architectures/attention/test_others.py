@@ -9,57 +9,16 @@ import pytest
 from flax import nnx
 
 from effarch.architectures.attention import ATTENTION
+from tests.architectures.attention.twins import (
+  check_twin,
+  gelu,
+  linear,
+  normal,
+  shown,
+  sigmoid,
+)
 
 B, T, C, M = 2, 7, 8, 10
-
-
-def normal(seed, *shape):
-  return np.random.default_rng(seed).normal(size=shape)
-
-
-def check_twin(fast, naive, arguments):
-  """Compares outputs, and slopes along a random direction of each array."""
-  wanted = naive(*arguments)
-  weights = normal(100, *wanted.shape)
-
-  @jax.jit
-  def both(arguments):
-    out, pull = jax.vjp(lambda a: fast(*a), arguments)
-    return out, pull(weights)[0]
-
-  with jax.enable_x64(True):
-    out, slopes = both(arguments)
-  np.testing.assert_allclose(out, wanted, rtol=1e-9, atol=1e-9)
-  leaves, tree = jax.tree.flatten(arguments)
-  for place, slope in enumerate(jax.tree.leaves(slopes)):
-    direction = normal(place, *slope.shape)
-
-    def along(step, place=place, direction=direction):
-      moved = list(leaves)
-      moved[place] = moved[place] + step * direction
-      return np.vdot(weights, naive(*tree.unflatten(moved)))
-
-    found = np.vdot(slope, direction)
-    near, far = (along(h) - along(-h) for h in (1e-5, 2e-5))
-    wanted = (8 * near - far) / 12e-5
-    np.testing.assert_allclose(found, wanted, rtol=1e-6, atol=1e-6)
-
-
-def sigmoid(x):
-  return 1 / (1 + np.exp(-x))
-
-
-def gelu(x):
-  # By the hyperbolic tangent.
-  return x / 2 * (1 + np.tanh((2 / np.pi) ** 0.5 * (x + 0.044715 * x**3)))
-
-
-def linear(params, x):
-  return x @ params["kernel"] + params.get("bias", 0)
-
-
-def shown(x, mask):
-  return x if mask is None else np.where(mask[:, :, None], x, 0)
 
 
 def visible(mask, causal):

@@ -10,6 +10,13 @@ from effarch.architectures.attention.delta import delta_rule
 from effarch.architectures.attention.gated_linear import gated_linear_attention
 from effarch.architectures.attention.recurrence import linear_recurrence
 from effarch.architectures.attention.retnet import retention
+from tests.architectures.attention.twins import (
+  check_twin,
+  naive_delta,
+  naive_gated,
+  naive_linear,
+  normal,
+)
 
 B, T, N, H, D = 2, 11, 4, 4, 3
 
@@ -19,78 +26,6 @@ def small_chunks(monkeypatch):
   """Two whole chunks and a remainder, in 11 tokens."""
   for module in (delta, gated_linear, recurrence):
     monkeypatch.setattr(module, "CHUNK", 4)
-
-
-def normal(seed, *shape):
-  return np.random.default_rng(seed).normal(size=shape)
-
-
-def check_twin(fast, naive, arguments):
-  """Compares outputs, and slopes along a random direction of each array."""
-  wanted = naive(*arguments)
-  weights = [normal(100 + i, *x.shape) for i, x in enumerate(wanted)]
-
-  @jax.jit
-  def both(arguments):
-    out, pull = jax.vjp(lambda a: tuple(fast(*a)), arguments)
-    return out, pull(tuple(weights))[0]
-
-  with jax.enable_x64(True):
-    out, slopes = both(arguments)
-  for one, other in zip(out, wanted, strict=True):
-    np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-9)
-  leaves, tree = jax.tree.flatten(arguments)
-  for place, slope in enumerate(jax.tree.leaves(slopes)):
-    direction = normal(place, *slope.shape)
-
-    def along(step, place=place, direction=direction):
-      moved = list(leaves)
-      moved[place] = moved[place] + step * direction
-      out = naive(*tree.unflatten(moved))
-      return sum(np.vdot(w, x) for w, x in zip(weights, out, strict=True))
-
-    found = np.vdot(slope, direction)
-    near, far = (along(h) - along(-h) for h in (1e-5, 2e-5))
-    wanted = (8 * near - far) / 12e-5
-    np.testing.assert_allclose(found, wanted, rtol=1e-6, atol=1e-6)
-
-
-def read(query, memory):
-  return np.einsum("bnh,bnhd->bnd", query, memory)
-
-
-def naive_linear(query, key, value, log_decay=None, memory=0.0):
-  out = []
-  for t in range(query.shape[1]):
-    if log_decay is not None:
-      memory = memory * np.exp(log_decay[:, t])[..., None, None]
-    memory = memory + key[:, t, :, :, None] * value[:, t, :, None]
-    out.append(read(query[:, t], memory))
-  return np.stack(out, 1), memory
-
-
-def naive_gated(query, key, value, log_decay, memory=0.0):
-  out = []
-  for t in range(query.shape[1]):
-    decay = np.exp(np.maximum(log_decay[:, t], -5))
-    memory = memory * decay[..., None]
-    memory = memory + key[:, t, :, :, None] * value[:, t, :, None]
-    out.append(read(query[:, t] / query.shape[-1] ** 0.5, memory))
-  return np.stack(out, 1), memory
-
-
-def naive_delta(query, key, value, strength, log_decay=None, memory=None):
-  if memory is None:
-    memory = np.zeros((len(key), *key.shape[2:], value.shape[-1]))
-  out = []
-  for t in range(query.shape[1]):
-    if log_decay is not None:
-      memory = memory * np.exp(log_decay[:, t])[..., None, None]
-    wrong = value[:, t] - read(key[:, t], memory)
-    written = strength[:, t, :, None] * wrong
-    memory = memory + key[:, t, :, :, None] * written[:, :, None]
-    out.append(read(query[:, t] / query.shape[-1] ** 0.5, memory))
-  return np.stack(out, 1), memory
 
 
 def unit(x):

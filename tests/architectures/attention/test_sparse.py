@@ -13,13 +13,16 @@ import pytest
 from flax import nnx
 
 from effarch.architectures.attention import ATTENTION, columns, full, top_k
+from tests.architectures.attention.dense import (
+  draw,
+  heads_for_all,
+  jit,
+  made,
+  with_gradient,
+)
 
 # 37 is no multiple of any block.
 B, T, N, H, C = 2, 37, 2, 4, 8
-# What runs once, and on a few numbers, is quicker if nothing is optimized.
-jit = functools.partial(
-  jax.jit, compiler_options={"xla_backend_optimization_level": 0}
-)
 
 
 @pytest.fixture(autouse=True)
@@ -34,10 +37,6 @@ def short_loops(monkeypatch):
   monkeypatch.setattr(columns, "_BLOCKS", 3)
   monkeypatch.setattr(top_k, "_BLOCKS", 3)
   monkeypatch.setattr(full, "CHUNK", 4)
-
-
-def draw(*shape, seed=0):
-  return np.random.default_rng((seed, *shape)).normal(size=shape)
 
 
 def holes(length=T):
@@ -57,23 +56,8 @@ def dense(query, key, value, times, bias):
   return jnp.einsum("bnts,bsnh->btnh", weights, value)
 
 
-def with_gradient(function):
-  """Returns the jitted function that also pulls its first argument back."""
-
-  def run(cotangent, *inputs):
-    out, pull = jax.vjp(function, *inputs)
-    return out, pull(cotangent)
-
-  return jit(run)
-
-
 # One program for all patterns, which are numbers to it.
 dense_with_gradient = with_gradient(dense)
-
-
-def heads_for_all(x):
-  """Key-value heads, repeated for the query heads that share them."""
-  return x[:, :, [head * x.shape[2] // N for head in range(N)]]
 
 
 def heads_together(x, shared):
@@ -99,20 +83,6 @@ def assert_same(function, shared, times, bias=0.0):
   chex.assert_tree_all_finite(found)
   chex.assert_trees_all_close(
     found, (out, (queries, keys, values)), rtol=1e-9, atol=1e-10
-  )
-
-
-def made(name, *sizes, **options):
-  """Returns a mixer's graph, and numbers for all its parameters."""
-
-  def make():
-    kinds = {"param_dtype": jnp.float64, "rngs": nnx.Rngs(0)}
-    return ATTENTION[name](C, N, *sizes, **kinds, **options)
-
-  graph, state = nnx.split(nnx.eval_shape(make))
-  generator = np.random.default_rng(0)
-  return graph, jax.tree.map(
-    lambda x: generator.normal(size=x.shape) / C**0.5, state
   )
 
 

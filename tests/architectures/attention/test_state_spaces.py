@@ -11,6 +11,18 @@ from effarch.architectures.attention.long_convolution import long_convolution
 from effarch.architectures.attention.s4d import diagonal_filter
 from effarch.architectures.attention.s5 import diagonal_scan, normal_hippo
 from effarch.architectures.attention.short_convolution import ShortConvolution
+from tests.architectures.attention.twins import (
+  check_twin,
+  convolve,
+  gelu,
+  linear,
+  normal,
+  rms_norm,
+  shown,
+  sigmoid,
+  silu,
+  softplus,
+)
 
 B, T, C, N = 2, 11, 8, 4
 
@@ -19,77 +31,6 @@ B, T, C, N = 2, 11, 8, 4
 def small_chunks(monkeypatch):
   """Two whole chunks and a remainder, in 11 tokens."""
   monkeypatch.setattr(recurrence, "CHUNK", 4)
-
-
-def normal(seed, *shape):
-  return np.random.default_rng(seed).normal(size=shape)
-
-
-def check_twin(fast, naive, arguments):
-  """Compares outputs, and slopes along a random direction of each array."""
-  wanted = naive(*arguments)
-  weights = [normal(100 + i, *x.shape) for i, x in enumerate(wanted)]
-
-  @jax.jit
-  def both(arguments):
-    out, pull = jax.vjp(lambda a: tuple(fast(*a)), arguments)
-    return out, pull(tuple(weights))[0]
-
-  with jax.enable_x64(True):
-    out, slopes = both(arguments)
-  for one, other in zip(out, wanted, strict=True):
-    np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-9)
-  leaves, tree = jax.tree.flatten(arguments)
-  for place, slope in enumerate(jax.tree.leaves(slopes)):
-    direction = normal(place, *slope.shape)
-
-    def along(step, place=place, direction=direction):
-      moved = list(leaves)
-      moved[place] = moved[place] + step * direction
-      out = naive(*tree.unflatten(moved))
-      return sum(np.vdot(w, x) for w, x in zip(weights, out, strict=True))
-
-    found = np.vdot(slope, direction)
-    near, far = (along(h) - along(-h) for h in (1e-5, 2e-5))
-    wanted = (8 * near - far) / 12e-5
-    np.testing.assert_allclose(found, wanted, rtol=1e-6, atol=1e-6)
-
-
-def sigmoid(x):
-  return 1 / (1 + np.exp(-x))
-
-
-def silu(x):
-  return x * sigmoid(x)
-
-
-def softplus(x):
-  return np.log1p(np.exp(x))
-
-
-def gelu(x):
-  # By the hyperbolic tangent.
-  return x / 2 * (1 + np.tanh((2 / np.pi) ** 0.5 * (x + 0.044715 * x**3)))
-
-
-def linear(params, x):
-  return x @ params["kernel"] + params.get("bias", 0)
-
-
-def rms_norm(params, x):
-  return params["scale"] * x / np.sqrt((x**2).mean(-1, keepdims=True) + 1e-6)
-
-
-def convolve(kernel, x):
-  """Each channel by NumPy, the last row of the kernel for the token itself."""
-  out = np.zeros_like(x)
-  for b, c in np.ndindex(len(x), x.shape[2]):
-    out[b, :, c] = np.convolve(x[b, :, c], kernel[::-1, c])[: x.shape[1]]
-  return out
-
-
-def shown(x, mask):
-  return x if mask is None else np.where(mask[:, :, None], x, 0)
 
 
 def naive_mamba2(params, x, mask):
