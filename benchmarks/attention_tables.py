@@ -156,6 +156,7 @@ def plot(found: dict[str, Any]) -> bytes:
   rows = found["mixers"]
   figure = Figure(figsize=(13, 8), layout="constrained")
   panels = figure.subplots(2, 3, sharex=True, sharey=True)
+  seconds = [row["seconds"] for row in rows if not row["backward"]]
   for panel, (title, names) in zip(panels.flat, GROUPS.items(), strict=True):
     for causal, style in ((False, "--"), (True, ":")):
       exact = of(rows, "full", causal, False)
@@ -168,7 +169,8 @@ def plot(found: dict[str, Any]) -> bytes:
     panel.set_yscale("log")
     panel.yaxis.set_major_formatter(EngFormatter("s"))
     panel.grid(alpha=0.3)
-    panel.legend(fontsize=8)
+    panel.set_ylim(min(seconds) / 2, max(seconds) * 50)  # A legend's room.
+    panel.legend(fontsize=8, ncols=2, loc="upper left")
   for panel in panels[-1]:
     ticks = sorted({row["length"] for row in rows})
     panel.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
