@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+import shutil
 from typing import Any
 
 import jax
@@ -28,6 +29,12 @@ class Checkpoints:
     policy = policies.AnyPreservationPolicy(
       [policies.LatestN(1), policies.BestN(get_metric_fn=score, n=1)]
     )
+    # A kill while Orbax deletes a step leaves parts, which it then neither
+    # reads nor deletes.
+    for step in directory.glob("[0-9]*"):
+      parts = (step / "_CHECKPOINT_METADATA", step / "metrics" / "metrics")
+      if step.name.isdigit() and not all(part.exists() for part in parts):
+        shutil.rmtree(step)
     self._manager = ocp.CheckpointManager(
       directory.absolute(),
       options=ocp.CheckpointManagerOptions(
