@@ -124,6 +124,11 @@ class HeadMixer(Mixer):
       heads.append(head)
     return tuple(heads)
 
+  def for_all_heads(self, *arrays: Float[Array, "B S K H"]) -> list[Array]:
+    """Returns `B S N H`: what heads share, once for each of them."""
+    groups = self.num_heads // self.num_kv_heads
+    return [jnp.repeat(x, groups, axis=2) for x in arrays]
+
   def mix(self, x, context, mask, causal):
     query, key, value = self.project(x, x if context is None else context)
     mixed = self.attend(query, key, value, mask, causal)

@@ -92,8 +92,7 @@ class KernelMixer(HeadMixer):
     raise NotImplementedError
 
   def _mapped(self, query, key, value, start: int | Array = 0):
-    groups = self.num_heads // self.num_kv_heads
-    key, value = (jnp.repeat(x, groups, axis=2) for x in (key, value))
+    key, value = self.for_all_heads(key, value)
     query = self.features(query, start + jnp.arange(query.shape[1]), True)
     key = self.features(key, start + jnp.arange(key.shape[1]), False)
     return query, key, value

@@ -28,7 +28,6 @@ class LinformerAttention(SoftmaxMixer):
     num_heads: `N`.
     max_length: `M`, of the tokens that are seen.
     projected_length: `R`.
-    param_dtype: of the parameters.
     rngs: draws the initial kernels, and what is dropped.
     **arguments: those of `SoftmaxMixer`.
   """
@@ -42,17 +41,16 @@ class LinformerAttention(SoftmaxMixer):
     max_length: int,
     projected_length: int,
     *,
-    param_dtype: Any = jnp.float32,
     rngs: nnx.Rngs,
     **arguments: Any,
   ):
-    super().__init__(
-      features, num_heads, param_dtype=param_dtype, rngs=rngs, **arguments
-    )
+    super().__init__(features, num_heads, rngs=rngs, **arguments)
     draw = nnx.initializers.lecun_normal()
     shape = (max_length, projected_length)
-    self.mix_keys = nnx.Param(draw(rngs.params(), shape, param_dtype))
-    self.mix_values = nnx.Param(draw(rngs.params(), shape, param_dtype))
+    self.mix_keys = nnx.Param(draw(rngs.params(), shape, self.out.param_dtype))
+    self.mix_values = nnx.Param(
+      draw(rngs.params(), shape, self.out.param_dtype)
+    )
 
   def attend(self, query, key, value, mask, causal):
     length = key.shape[1]

@@ -63,7 +63,6 @@ class NystromAttention(SoftmaxMixer):
     num_landmarks: `M`; no more than there are tokens are used.
     iterations: `I`, of the pseudo-inverse.
     kernel_size: `W`, odd, of the convolution; None for none.
-    param_dtype: of the parameters.
     rngs: draws the initial kernels, and what is dropped.
     **arguments: those of `SoftmaxMixer`.
   """
@@ -78,13 +77,10 @@ class NystromAttention(SoftmaxMixer):
     *,
     iterations: int = 6,
     kernel_size: int | None = 33,
-    param_dtype: Any = jnp.float32,
     rngs: nnx.Rngs,
     **arguments: Any,
   ):
-    super().__init__(
-      features, num_heads, param_dtype=param_dtype, rngs=rngs, **arguments
-    )
+    super().__init__(features, num_heads, rngs=rngs, **arguments)
     if kernel_size is not None and kernel_size % 2 == 0:
       raise ValueError(f"kernel_size: {kernel_size} is even")
     self.num_landmarks, self.iterations = num_landmarks, iterations
@@ -92,12 +88,11 @@ class NystromAttention(SoftmaxMixer):
     if kernel_size is not None:
       draw = nnx.initializers.variance_scaling(1.0, "fan_in", "normal", 0, 1)
       shape = (kernel_size, num_heads)
-      self.kernel = nnx.Param(draw(rngs.params(), shape, param_dtype))
+      self.kernel = nnx.Param(draw(rngs.params(), shape, self.out.param_dtype))
 
   def attend(self, query, key, value, mask, causal):
-    batch, length, heads, size = query.shape
-    groups = heads // key.shape[2]
-    key, value = (jnp.repeat(x, groups, axis=2) for x in (key, value))
+    batch, length, _, size = query.shape
+    key, value = self.for_all_heads(key, value)
     if mask is None:
       mask = jnp.ones((batch, length), bool)
     q, k, v = (x.swapaxes(1, 2) for x in (query, key, value))

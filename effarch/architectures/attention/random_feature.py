@@ -49,16 +49,14 @@ class RandomFeatureAttention(KernelMixer):
     num_heads: int,
     num_directions: int,
     *,
-    param_dtype: Any = jnp.float32,
     rngs: nnx.Rngs,
     **arguments: Any,
   ):
-    super().__init__(
-      features, num_heads, param_dtype=param_dtype, rngs=rngs, **arguments
-    )
+    super().__init__(features, num_heads, rngs=rngs, **arguments)
     shape = (num_heads, num_directions, self.head_dim)
     self.directions = Drawn(jax.random.normal(rngs.params(), shape))
-    self.scale = nnx.Param(jnp.ones((num_heads, 1, self.head_dim), param_dtype))
+    dtype = self.out.param_dtype
+    self.scale = nnx.Param(jnp.ones((num_heads, 1, self.head_dim), dtype))
 
   def features(self, x, positions, is_query):
     length = jnp.sqrt(jnp.square(x).sum(-1, keepdims=True) + 1e-6)

@@ -102,8 +102,7 @@ class RecurrentMixer(HeadMixer):
         flat, past[part] = self.convolutions[part](flat, past[part])
         parts.append(nnx.silu(flat).reshape(head.shape))
       heads = tuple(parts)
-    groups = self.num_heads // self.num_kv_heads
-    query, key, value = heads[0], *(jnp.repeat(h, groups, 2) for h in heads[1:])
+    query, key, value = heads[0], *self.for_all_heads(*heads[1:])
     mixed, memory = self.recur(query, key, value, x, mask, state["memory"])
     gate = nnx.silu(self.gate(x)).reshape(mixed.shape)
     out = self.out((self.norm(mixed) * gate).reshape(*x.shape[:2], -1))

@@ -161,9 +161,9 @@ class ReformerAttention(SoftmaxMixer):
 
   def mix(self, x, context, mask, causal):
     query, value = self.project(x, x)
-    groups = self.num_heads // self.num_kv_heads
+    (value,) = self.for_all_heads(value)
     mixed = lsh_attention(
-      *(query, jnp.repeat(value, groups, axis=2), self.directions[...]),
+      *(query, value, self.directions[...]),
       chunk_size=self.chunk_size,
       mask=mask,
       causal=causal,

@@ -125,8 +125,7 @@ class SinkhornAttention(SoftmaxMixer):
     self.temperature = temperature
 
   def attend(self, query, key, value, mask, causal):
-    groups = self.num_heads // self.num_kv_heads
-    key, value = (jnp.repeat(x, groups, axis=2) for x in (key, value))
+    key, value = self.for_all_heads(key, value)
     return sinkhorn_attention(
       *(query, key, value),
       block_size=min(self.block_size, query.shape[1]),

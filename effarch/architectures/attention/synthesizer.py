@@ -39,13 +39,10 @@ class _Synthesizer(SoftmaxMixer):
     num_heads: int,
     max_length: int,
     *,
-    param_dtype: Any = jnp.float32,
     rngs: nnx.Rngs,
     **arguments: Any,
   ):
-    super().__init__(
-      features, num_heads, param_dtype=param_dtype, rngs=rngs, **arguments
-    )
+    super().__init__(features, num_heads, rngs=rngs, **arguments)
     self.max_length = max_length
 
   def _values(self, x):
@@ -59,7 +56,7 @@ class _Synthesizer(SoftmaxMixer):
   def synthesize(self, x, value, mask, causal) -> Float[Array, "B T N H"]:
     """Returns values averaged with the weights of all tokens."""
     query, key = self._factors(x, 0, x.shape[1])
-    value = self._repeat(value)
+    (value,) = self.for_all_heads(value)
     return attention(
       *(query, key, value), mask=mask, causal=causal, **self.dropout()
     )
@@ -89,14 +86,10 @@ class _Synthesizer(SoftmaxMixer):
   def read(self, x, position, values, bias) -> Float[Array, "B 1 N H"]:
     """Returns what the token at a position reads of the values so far."""
     query, key = self._factors(x, position, values.shape[1])
-    out, _ = weigh(
-      *(query.swapaxes(1, 2), key.swapaxes(1, 2)),
-      *(self._repeat(values).swapaxes(1, 2), bias[None]),
-    )
+    (values,) = self.for_all_heads(values)
+    query, key, values = (x.swapaxes(1, 2) for x in (query, key, values))
+    out, _ = weigh(query, key, values, bias[None])
     return out.swapaxes(1, 2)
-
-  def _repeat(self, value):
-    return jnp.repeat(value, self.num_heads // self.num_kv_heads, axis=2)
 
 
 class DenseSynthesizer(_Synthesizer):
@@ -106,7 +99,6 @@ class DenseSynthesizer(_Synthesizer):
     features: `C`.
     num_heads: `N`.
     max_length: `M`.
-    param_dtype: of the parameters.
     rngs: draws the initial kernels, and what is dropped.
     **arguments: those of `SoftmaxMixer`.
   """
@@ -119,17 +111,13 @@ class DenseSynthesizer(_Synthesizer):
     num_heads: int,
     max_length: int,
     *,
-    param_dtype: Any = jnp.float32,
     rngs: nnx.Rngs,
     **arguments: Any,
   ):
-    super().__init__(
-      *(features, num_heads, max_length),
-      **{"param_dtype": param_dtype, "rngs": rngs, **arguments},
-    )
+    super().__init__(features, num_heads, max_length, rngs=rngs, **arguments)
     draw = nnx.initializers.normal(self.head_dim**-0.5)
     shape = (max_length, num_heads, self.head_dim)
-    self.places = nnx.Param(draw(rngs.params(), shape, param_dtype))
+    self.places = nnx.Param(draw(rngs.params(), shape, self.out.param_dtype))
 
   def _factors(self, x, start, length):
     hidden = nnx.relu(self.query(x)).reshape(*x.shape[:2], self.num_heads, -1)
@@ -146,7 +134,6 @@ class RandomSynthesizer(_Synthesizer):
     features: `C`.
     num_heads: `N`.
     max_length: `M`.
-    param_dtype: of the parameters.
     rngs: draws the initial kernels, and what is dropped.
     **arguments: those of `SoftmaxMixer`.
   """
@@ -157,17 +144,13 @@ class RandomSynthesizer(_Synthesizer):
     num_heads: int,
     max_length: int,
     *,
-    param_dtype: Any = jnp.float32,
     rngs: nnx.Rngs,
     **arguments: Any,
   ):
-    super().__init__(
-      *(features, num_heads, max_length),
-      **{"param_dtype": param_dtype, "rngs": rngs, **arguments},
-    )
+    super().__init__(features, num_heads, max_length, rngs=rngs, **arguments)
     draw = nnx.initializers.normal(1.0)
     shape = (num_heads, max_length, max_length)
-    self.scores = nnx.Param(draw(rngs.params(), shape, param_dtype))
+    self.scores = nnx.Param(draw(rngs.params(), shape, self.out.param_dtype))
 
   def synthesize(self, x, value, mask, causal):
     length = x.shape[1]
@@ -187,7 +170,8 @@ class RandomSynthesizer(_Synthesizer):
     if dropout:
       weights = drop(weights, *dropout.values())
     weights = weights.astype(value.dtype)
-    return jnp.einsum("bnts,bsnh->btnh", weights, self._repeat(value))
+    (value,) = self.for_all_heads(value)
+    return jnp.einsum("bnts,bsnh->btnh", weights, value)
 
   def read(self, x, position, values, bias):
     row = self.scores[:, position, : values.shape[1]][:, None]
@@ -202,7 +186,6 @@ class FactorizedRandomSynthesizer(_Synthesizer):
     num_heads: `N`.
     max_length: `M`.
     rank: `R`.
-    param_dtype: of the parameters.
     rngs: draws the initial kernels, and what is dropped.
     **arguments: those of `SoftmaxMixer`.
   """
@@ -214,18 +197,14 @@ class FactorizedRandomSynthesizer(_Synthesizer):
     max_length: int,
     *,
     rank: int = 8,
-    param_dtype: Any = jnp.float32,
     rngs: nnx.Rngs,
     **arguments: Any,
   ):
-    super().__init__(
-      *(features, num_heads, max_length),
-      **{"param_dtype": param_dtype, "rngs": rngs, **arguments},
-    )
+    super().__init__(features, num_heads, max_length, rngs=rngs, **arguments)
     draw = nnx.initializers.normal(1.0)
     shape = (max_length, num_heads, rank)
-    self.rows = nnx.Param(draw(rngs.params(), shape, param_dtype))
-    self.columns = nnx.Param(draw(rngs.params(), shape, param_dtype))
+    self.rows = nnx.Param(draw(rngs.params(), shape, self.out.param_dtype))
+    self.columns = nnx.Param(draw(rngs.params(), shape, self.out.param_dtype))
 
   def _factors(self, x, start, length):
     dtype = self.dtype or jnp.promote_types(x.dtype, self.rows.dtype)

@@ -117,8 +117,7 @@ class TopKAttention(SoftmaxMixer):
     self.block_size, self.top_k = block_size, top_k
 
   def attend(self, query, key, value, mask, causal):
-    groups = self.num_heads // self.num_kv_heads
-    key, value = (jnp.repeat(x, groups, axis=2) for x in (key, value))
+    key, value = self.for_all_heads(key, value)
     return top_k_attention(
       *(query, key, value),
       block_size=min(self.block_size, query.shape[1]),

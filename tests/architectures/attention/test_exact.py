@@ -27,18 +27,6 @@ from tests.architectures.attention.dense import (
 B, C = 2, 8
 
 
-@pytest.fixture
-def float64():
-  with jax.enable_x64(True):
-    yield
-
-
-@pytest.fixture
-def small_chunks(monkeypatch):
-  """37 tokens are scanned chunks and a rest, in each of the causal stages."""
-  monkeypatch.setattr(full, "CHUNK", 4)
-
-
 exact = pytest.mark.usefixtures("float64", "small_chunks")
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from effarch.architectures.attention import ATTENTION, full
+from effarch.architectures.attention import ATTENTION
 from effarch.architectures.attention.heads import rotary
 from tests.architectures.attention.dense import (
   assert_same,
@@ -20,18 +20,6 @@ from tests.architectures.attention.dense import (
 )
 
 B, C = 2, 8
-
-
-@pytest.fixture
-def float64():
-  with jax.enable_x64(True):
-    yield
-
-
-@pytest.fixture
-def small_chunks(monkeypatch):
-  """37 tokens are scanned chunks and a rest, in each of the causal stages."""
-  monkeypatch.setattr(full, "CHUNK", 4)
 
 
 exact = pytest.mark.usefixtures("float64", "small_chunks")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from effarch.architectures.attention import ATTENTION, recurrence
+from effarch.architectures.attention import ATTENTION
 from effarch.architectures.attention.kernel import kernel_attention
 from effarch.architectures.attention.performer import (
   orthogonal_directions,
@@ -15,13 +15,9 @@ from effarch.architectures.attention.performer import (
 from effarch.architectures.attention.random_feature import fourier_features
 from tests.architectures.attention.twins import check_twin, normal
 
+pytestmark = pytest.mark.usefixtures("small_chunks")
+
 B, T, S, C, N = 2, 11, 7, 8, 4
-
-
-@pytest.fixture(autouse=True)
-def small_chunks(monkeypatch):
-  """Two whole chunks and a remainder, in 11 tokens."""
-  monkeypatch.setattr(recurrence, "CHUNK", 4)
 
 
 def averages(weights, value, mask, causal):

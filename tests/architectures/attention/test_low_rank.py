@@ -10,26 +10,16 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from effarch.architectures.attention import full
 from effarch.architectures.attention.nystromformer import (
   landmarks,
   pseudo_inverse,
 )
 from tests.architectures.attention.dense import draw, jit, made
 
+pytestmark = pytest.mark.usefixtures("float64", "small_chunks")
+
 # Of the synthesizers' and Linformer's greatest length, not all is used.
 B, T, N, H, C, LONGEST = 2, 11, 2, 4, 8, 13
-
-
-@pytest.fixture(autouse=True)
-def float64():
-  with jax.enable_x64(True):
-    yield
-
-
-@pytest.fixture(autouse=True)
-def small_chunks(monkeypatch):
-  monkeypatch.setattr(full, "CHUNK", 4)
 
 
 def holes():

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from effarch.architectures.attention import delta, gated_linear, recurrence
+from effarch.architectures.attention import gated_linear
 from effarch.architectures.attention.delta import delta_rule
 from effarch.architectures.attention.gated_linear import gated_linear_attention
 from effarch.architectures.attention.recurrence import linear_recurrence
@@ -18,14 +18,9 @@ from tests.architectures.attention.twins import (
   normal,
 )
 
+pytestmark = pytest.mark.usefixtures("small_chunks")
+
 B, T, N, H, D = 2, 11, 4, 4, 3
-
-
-@pytest.fixture(autouse=True)
-def small_chunks(monkeypatch):
-  """Two whole chunks and a remainder, in 11 tokens."""
-  for module in (delta, gated_linear, recurrence):
-    monkeypatch.setattr(module, "CHUNK", 4)
 
 
 def unit(x):

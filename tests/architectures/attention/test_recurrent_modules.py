@@ -8,9 +8,6 @@ from flax import nnx
 
 from effarch.architectures.attention import (
   ATTENTION,
-  delta,
-  gated_linear,
-  recurrence,
 )
 from tests.architectures.attention.twins import (
   check_twin,
@@ -27,14 +24,9 @@ from tests.architectures.attention.twins import (
   softplus,
 )
 
+pytestmark = pytest.mark.usefixtures("small_chunks")
+
 B, T, C, N, H = 2, 11, 8, 4, 4
-
-
-@pytest.fixture(autouse=True)
-def small_chunks(monkeypatch):
-  """Two whole chunks and a remainder, in 11 tokens."""
-  for module in (delta, gated_linear, recurrence):
-    monkeypatch.setattr(module, "CHUNK", 4)
 
 
 def heads(params, x, part, then=lambda x, part: x):

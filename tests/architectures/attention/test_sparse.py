@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from effarch.architectures.attention import ATTENTION, columns, full, top_k
+from effarch.architectures.attention import ATTENTION
 from tests.architectures.attention.dense import (
   draw,
   heads_for_all,
@@ -21,22 +21,10 @@ from tests.architectures.attention.dense import (
   with_gradient,
 )
 
+pytestmark = pytest.mark.usefixtures("float64", "small_chunks")
+
 # 37 is no multiple of any block.
 B, T, N, H, C = 2, 37, 2, 4, 8
-
-
-@pytest.fixture(autouse=True)
-def float64():
-  with jax.enable_x64(True):
-    yield
-
-
-@pytest.fixture(autouse=True)
-def short_loops(monkeypatch):
-  """A few tokens are several turns of each loop, and a rest."""
-  monkeypatch.setattr(columns, "_BLOCKS", 3)
-  monkeypatch.setattr(top_k, "_BLOCKS", 3)
-  monkeypatch.setattr(full, "CHUNK", 4)
 
 
 def holes(length=T):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from effarch.architectures.attention import ATTENTION, recurrence
+from effarch.architectures.attention import ATTENTION
 from effarch.architectures.attention.long_convolution import long_convolution
 from effarch.architectures.attention.s4d import diagonal_filter
 from effarch.architectures.attention.s5 import diagonal_scan, normal_hippo
@@ -24,13 +24,9 @@ from tests.architectures.attention.twins import (
   softplus,
 )
 
+pytestmark = pytest.mark.usefixtures("small_chunks")
+
 B, T, C, N = 2, 11, 8, 4
-
-
-@pytest.fixture(autouse=True)
-def small_chunks(monkeypatch):
-  """Two whole chunks and a remainder, in 11 tokens."""
-  monkeypatch.setattr(recurrence, "CHUNK", 4)
 
 
 def naive_mamba2(params, x, mask):
