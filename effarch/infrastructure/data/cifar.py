@@ -20,6 +20,7 @@ from effarch.errors import UserError
 from effarch.infrastructure.data import files
 from effarch.infrastructure.data.dataset import (
   Dataset,
+  Source,
   check_fraction,
   check_split,
   hold_out,
@@ -30,7 +31,7 @@ _PIXELS = 3 * 32 * 32
 
 
 @dataclasses.dataclass(frozen=True)
-class _CIFAR:
+class _CIFAR(Source):
   """What both share.
 
   Args:

@@ -1,9 +1,11 @@
-"""What a data source gives: arrays in memory, and how pixels become floats."""
+"""What a data source gives: arrays in memory, and how models see them."""
 
 from __future__ import annotations
 
 import dataclasses
+from typing import Any, ClassVar
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Num
@@ -12,13 +14,53 @@ from sklearn.model_selection import train_test_split
 from effarch.errors import UserError
 
 
+# Fills what is shorter than its array; no other token has this number.
+PADDING = 0
+# The label of a place that nothing is asked of.
+UNASKED = -1
+
+
+class Source:
+  """Where examples come from; sources are frozen dataclasses.
+
+  Attributes:
+    input_shape: of one example; the last axis of tokens is their sequence.
+    class_names: one for each class; of language models, one for each token.
+    vocab_size: how many tokens there are, with the padding that is token 0;
+      0 where inputs are pixels or floats.
+    label_shape: of one example's labels: `()` for one class, `(T,)` for a
+      class for each token.
+  """
+
+  # Of the class, or properties of what an instance was told.
+  input_shape: ClassVar[Any]
+  class_names: ClassVar[Any]
+  vocab_size: ClassVar[Any] = 0
+  label_shape: ClassVar[Any] = ()
+
+  def load(self, split: str) -> Dataset:
+    """Returns the part `"train"`, `"validation"` or `"test"`.
+
+    Raises:
+      UserError: the data is absent or damaged.
+    """
+    raise NotImplementedError
+
+  def example(self, batch_size: int = 1) -> jax.ShapeDtypeStruct:
+    """Returns shape and type of what a model is called with."""
+    dtype = jnp.int32 if self.vocab_size else jnp.float32
+    return jax.ShapeDtypeStruct((batch_size, *self.input_shape), dtype)
+
+
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-  """Examples with one class each.
+  """Examples with their labels.
 
   Args:
-    inputs: `N ...`; pixels are uint8, all else is float or a token's number.
-    labels: `N`, int32, the class's place in `class_names`.
+    inputs: `N ...`; pixels are uint8, tokens int16 or int32 with `PADDING`
+      at the end, all else is float.
+    labels: `N`, int32, the class's place in `class_names`; or `N T`, such for
+      each token, and `UNASKED` where there is none.
     class_names: one for each class.
   """
 
@@ -44,9 +86,11 @@ class Dataset:
 def decode(
   inputs: Num[Array, " ..."] | Num[np.ndarray, " ..."],
 ) -> Num[Array, " ..."]:
-  """Returns what models see: uint8 pixels as floats in [-1, 1]."""
+  """Returns what models see: uint8 pixels in [-1, 1], tokens as int32."""
   if inputs.dtype == jnp.uint8:
     return jnp.asarray(inputs, jnp.float32) / 127.5 - 1.0
+  if jnp.issubdtype(inputs.dtype, jnp.integer):
+    return jnp.asarray(inputs, jnp.int32)
   return jnp.asarray(inputs)
 
 

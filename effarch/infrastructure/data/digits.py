@@ -10,6 +10,7 @@ from sklearn.datasets import load_digits
 
 from effarch.infrastructure.data.dataset import (
   Dataset,
+  Source,
   check_fraction,
   check_split,
   hold_out,
@@ -17,7 +18,7 @@ from effarch.infrastructure.data.dataset import (
 
 
 @dataclasses.dataclass(frozen=True)
-class Digits:
+class Digits(Source):
   """The test part of the UCI set, split here since it comes unsplit.
 
   Args:

@@ -19,6 +19,7 @@ from effarch.errors import UserError
 from effarch.infrastructure.data import files
 from effarch.infrastructure.data.dataset import (
   Dataset,
+  Source,
   check_fraction,
   check_split,
   hold_out,
@@ -28,7 +29,7 @@ _MODES = {1: "L", 3: "RGB"}
 
 
 @dataclasses.dataclass(frozen=True)
-class ImageFolder:
+class ImageFolder(Source):
   """Reads `train/<class>/*` and `test/<class>/*`, or `<class>/*` alone.
 
   All may lie in one more folder. Without `train` and `test`, images are split
