@@ -45,7 +45,7 @@ class _CIFAR(Source):
   validation_fraction: float = 0.1
   split_seed: int = 0
 
-  input_shape: ClassVar[tuple[int, ...]] = (32, 32, 3)
+  input_shape = (32, 32, 3)
   # Archive names with their MD5 sums, as the official page gives them.
   archives: ClassVar[dict[str, str]]
   folders: ClassVar[tuple[str, ...]]
@@ -55,7 +55,6 @@ class _CIFAR(Source):
   # In a binary row, bytes before the pixels, the last of them the label.
   label_bytes: ClassVar[int]
   label_key: ClassVar[bytes]
-  class_names: ClassVar[tuple[str, ...]]
 
   def __post_init__(self):
     check_fraction("validation_fraction", self.validation_fraction)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, ClassVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,6 @@ from jaxtyping import Array, Num
 from sklearn.model_selection import train_test_split
 
 from effarch.errors import UserError
-
 
 # Fills what is shorter than its array; no other token has this number.
 PADDING = 0
@@ -32,11 +31,10 @@ class Source:
       class for each token.
   """
 
-  # Of the class, or properties of what an instance was told.
-  input_shape: ClassVar[Any]
-  class_names: ClassVar[Any]
-  vocab_size: ClassVar[Any] = 0
-  label_shape: ClassVar[Any] = ()
+  input_shape: Any
+  class_names: Any
+  vocab_size: Any = 0
+  label_shape: Any = ()
 
   def load(self, split: str) -> Dataset:
     """Returns the part `"train"`, `"validation"` or `"test"`.

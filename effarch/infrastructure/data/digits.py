@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar
 
 import numpy as np
 from sklearn.datasets import load_digits
@@ -31,8 +30,8 @@ class Digits(Source):
   test_fraction: float = 0.2
   split_seed: int = 0
 
-  input_shape: ClassVar[tuple[int, ...]] = (8, 8, 1)
-  class_names: ClassVar[tuple[str, ...]] = tuple("0123456789")
+  input_shape = (8, 8, 1)
+  class_names = tuple("0123456789")
 
   def __post_init__(self):
     check_fraction("validation_fraction", self.validation_fraction)
