@@ -52,7 +52,8 @@ def construct(
 
   Raises:
     UserError: an argument is unknown, missing, or refused by `target` with a
-      `ValueError` or `TypeError` (whose text then starts with the argument).
+      `ValueError` or `TypeError`, whose text then starts with the argument; a
+      `UserError` that starts otherwise is complete.
   """
   parameters = _parameters(target)
   allowed = [name for name in parameters if name not in inputs]
@@ -69,11 +70,11 @@ def construct(
       raise UserError(f"{where}.{name}: missing")
   try:
     return target(**{k: _plain(v) for k, v in config.items()}, **inputs)
-  except UserError:
-    raise
   except (ValueError, TypeError) as error:
     told = str(error).strip().split("\n")[0]
     names_argument = re.split(r"\W", told)[0] in allowed
+    if isinstance(error, UserError) and not names_argument:
+      raise
     raise UserError(
       f"{where}{'.' if names_argument else ': '}{told}"
     ) from error

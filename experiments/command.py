@@ -118,7 +118,8 @@ def run_name() -> str:
   overrides = [
     f"{key.split('.')[-1]}={value}"
     for key, value in _overrides(sys.argv)
-    if key != "data.path"  # Where data lies is not what a run is.
+    # Where data lies is not what a run is.
+    if not re.fullmatch(r"data\.(.*\.)?path", key)
   ]
   return folder_name([variant, *overrides])
 

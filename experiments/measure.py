@@ -37,6 +37,7 @@ def main(argv: list[str]) -> None:
         model, inputs, train=varied.train, optimizer=optimizer
       ),
       trial.source.input_shape,
+      trial.source.example().dtype,
     )
   except ValueError as error:
     raise UserError(f"config.measure.{error}") from error

@@ -12,13 +12,17 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import optax
 from flax import nnx
 
 from effarch.architectures.models import MODELS
-from effarch.config import build, construct, did_you_mean, flatten
+from effarch.config import (
+  arguments,
+  build,
+  construct,
+  did_you_mean,
+  flatten,
+)
 from effarch.errors import UserError
 from effarch.infrastructure.cost import Report, measure
 from effarch.infrastructure.data import SOURCES
@@ -58,7 +62,7 @@ _COST = ("params", "statistics", "size_bytes", "macs", "flops", "unknown")
 # The config's parts that have a `name`, with what the program adds to each.
 NAMED: dict[str, tuple[Mapping[str, Any], tuple[str, ...]]] = {
   "data": (SOURCES, ()),
-  "model": (MODELS, ("input_shape", "num_classes", "rngs")),
+  "model": (MODELS, ("input_shape", "num_classes", "vocab_size", "rngs")),
   "optimizer": (OPTIMIZERS, ()),
   "optimizer.schedule": (SCHEDULES, ("learning_rate", "total_steps")),
 }
@@ -119,7 +123,7 @@ class Trial:
       for place, entry in enumerate(config["techniques"])
     )
     self.optimizer(total_steps=1000)
-    nnx.eval_shape(self.model)
+    self._check_logits()
 
   def model(self, **changes: Any) -> nnx.Module:
     """Returns a new model with the seed's initial parameters.
@@ -127,6 +131,15 @@ class Trial:
     Args:
       **changes: entries that replace those of the config.
     """
+    tokens = {}
+    if self.source.vocab_size:
+      tokens["vocab_size"] = self.source.vocab_size
+      kind = MODELS.get(self.config["model"].get("name"))
+      if kind is not None and "vocab_size" not in arguments(kind):
+        raise UserError(
+          f"config.model.name: {kind.__name__} takes no tokens, which "
+          "config.data gives"
+        )
     return build(
       MODELS,
       {**self.config["model"], **changes},
@@ -134,7 +147,26 @@ class Trial:
       input_shape=self.source.input_shape,
       num_classes=len(self.source.class_names),
       rngs=nnx.Rngs(self.seed),
+      **tokens,
     )
+
+  def _check_logits(self) -> None:
+    """Refuses a model whose logits have no labels."""
+    example = self.source.example()
+
+    def logits(x):
+      model = self.model()
+      model.eval()
+      return model(x)
+
+    shape = nnx.eval_shape(logits, example).shape[1:-1]
+    if shape != tuple(self.source.label_shape):
+      one = {True: "each token", False: "each example"}
+      raise UserError(
+        f"config.model.name: {self.config['model']['name']} has a class for "
+        f"{one[bool(shape)]}, and config.data one for "
+        f"{one[bool(self.source.label_shape)]}"
+      )
 
   def train(self, folder: RunFolder) -> dict[str, Any]:
     """Trains, or goes on training, and judges the best checkpoint once.
@@ -165,7 +197,7 @@ class Trial:
       techniques=self.techniques,
     )
     model = self.trained(folder)
-    test = evaluate(model, self.source.load("test"))
+    test = evaluate(model, self.source.load("test"), buckets=self.loop.buckets)
     result.update({f"test/{name}": value for name, value in test.items()})
     cost = self.cost(model)
     result.update({name: getattr(cost, name) for name in _COST})
@@ -178,8 +210,7 @@ class Trial:
 
   def cost(self, model: nnx.Module) -> Report:
     """Returns the cost of one example."""
-    shape = (1, *self.source.input_shape)
-    return measure(model, jax.ShapeDtypeStruct(shape, jnp.float32))
+    return measure(model, self.source.example())
 
   def ship(self, folder: RunFolder) -> list[dict[str, Any]]:
     """Writes the run's artifacts; see `effarch.infrastructure.export.ship`.

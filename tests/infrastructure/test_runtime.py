@@ -2,6 +2,8 @@
 
 import sys
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import onnx
 import onnxruntime
@@ -25,7 +27,7 @@ class Dense(nnx.Module):
 
 @pytest.fixture(scope="module")
 def litert():
-  file = convert(Dense(nnx.Rngs(0)), (6,))
+  file = convert(Dense(nnx.Rngs(0)), jax.ShapeDtypeStruct((1, 6), jnp.float32))
   examples = np.random.default_rng(0).uniform(-1, 1, (8, 6)).astype(np.float32)
   return {"float32": file, "int8": quantize_int8(file, examples)}
 

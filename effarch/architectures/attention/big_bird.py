@@ -39,7 +39,7 @@ class BigBirdAttention(SoftmaxMixer):
   """
 
   supports = Supports(causal=False, streaming=False)
-  _positions = ("none", "rotary", "alibi")
+  position_kinds = ("none", "rotary", "alibi")
 
   def __init__(
     self,

@@ -30,7 +30,7 @@ class CosFormerAttention(KernelMixer):
     **arguments: those of `HeadMixer`.
   """
 
-  _positions = ("none",)
+  position_kinds = ("none",)
 
   def __init__(
     self,

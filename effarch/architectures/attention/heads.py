@@ -54,7 +54,7 @@ class HeadMixer(Mixer):
   query: nnx.Linear
   key: nnx.Linear
   value: nnx.Linear
-  _positions = ("none", "rotary")
+  position_kinds = ("none", "rotary")
   # What is projected; a mechanism may do without some.
   _parts = ("query", "key", "value")
 
@@ -78,8 +78,8 @@ class HeadMixer(Mixer):
       raise ValueError(
         f"num_heads: {num_heads} divides not {features} features"
       )
-    if positions not in self._positions:
-      names = ", ".join(self._positions)
+    if positions not in self.position_kinds:
+      names = ", ".join(self.position_kinds)
       raise ValueError(f"positions: {positions!r} is none of {names}")
     self.num_heads, self.num_kv_heads = num_heads, num_kv_heads
     self.head_dim = features // num_heads if head_dim is None else head_dim
@@ -204,7 +204,7 @@ class CachedMixer(SoftmaxMixer):
     **arguments: those of `SoftmaxMixer`.
   """
 
-  _positions = ("none", "rotary", "alibi")
+  position_kinds = ("none", "rotary", "alibi")
 
   @property
   def reach(self) -> int | None:

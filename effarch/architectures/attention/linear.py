@@ -19,7 +19,7 @@ class LinearAttention(KernelMixer):
   Rotary positions would make weights negative, so there are none.
   """
 
-  _positions = ("none",)
+  position_kinds = ("none",)
 
   def features(self, x, positions, is_query):
     return nnx.elu(x) + 1

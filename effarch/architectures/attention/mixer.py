@@ -44,6 +44,8 @@ class Mixer(nnx.Module):
   """Mixes tokens, `B T C` to `B T C`; each mechanism overrides `mix`."""
 
   supports: Supports
+  # What the argument `positions` may be, where a mixer has one.
+  position_kinds: tuple[str, ...] = ()
 
   def __call__(
     self,

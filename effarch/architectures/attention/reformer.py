@@ -28,6 +28,7 @@ from effarch.architectures.attention.mixer import Drawn, Supports
 from effarch.architectures.attention.softmax import (
   UNSEEN,
   each_head,
+  hide,
   of_head,
   weigh,
 )
@@ -138,7 +139,7 @@ class ReformerAttention(SoftmaxMixer):
     **arguments: those of `SoftmaxMixer`.
   """
 
-  supports = Supports(streaming=False)
+  supports = Supports()
   _parts = ("query", "value")
 
   def __init__(
@@ -170,3 +171,54 @@ class ReformerAttention(SoftmaxMixer):
       **self.dropout(),
     )
     return self.out(mixed.reshape(*x.shape[:2], -1))
+
+  def init_state(self, batch_size: int, max_length: int) -> dict[str, Array]:
+    shape = (batch_size, self.num_heads, max_length, self.head_dim)
+    dtype = self.dtype or self.out.kernel.dtype
+    rounds = self.directions.shape[0]
+    return {
+      "query": jnp.zeros(shape, dtype),
+      "value": jnp.zeros(shape, dtype),
+      # No bucket has the number -1.
+      "bucket": jnp.full((*shape[:2], rounds, max_length), -1, jnp.int32),
+      "position": jnp.zeros((), jnp.int32),
+    }
+
+  def step(self, x, state):
+    position, directions = state["position"], self.directions[...]
+    query, value = self.project(x[:, None], x[:, None], position)
+    (value,) = self.for_all_heads(value)
+    bucket = jnp.zeros((*query.shape[:1], self.num_heads, len(directions), 1))
+    if directions.shape[-1]:
+      bucket = jax.vmap(jax.vmap(lambda q: hashed(q, directions)))(
+        query.swapaxes(1, 2)
+      )
+    cached = {
+      name: jax.lax.dynamic_update_slice_in_dim(
+        state[name], new.astype(state[name].dtype), position, axis
+      )
+      for name, new, axis in (
+        ("query", query.swapaxes(1, 2), 2),
+        ("value", value.swapaxes(1, 2), 2),
+        ("bucket", bucket, 3),
+      )
+    }
+    near = cached["bucket"] == bucket.astype(jnp.int32)
+    # How many of the bucket came since, with the token itself.
+    since = jnp.cumsum(near[..., ::-1], axis=-1)[..., ::-1]
+    bias = hide(near & (since <= self.chunk_size))
+    bias = bias.at[..., position].set(_ITSELF)[..., None, :]
+
+    def for_rounds(x):
+      return jnp.repeat(x[:, :, None], len(directions), axis=2)
+
+    outs, totals = weigh(
+      for_rounds(query.swapaxes(1, 2)),
+      for_rounds(unit(cached["query"])),
+      for_rounds(cached["value"]),
+      bias,
+    )
+    shares = nnx.softmax(totals, axis=2)[..., None].astype(outs.dtype)
+    mixed = (outs * shares).sum(2)
+    out = self.out(mixed.reshape(len(x), -1))
+    return out, {**cached, "position": position + 1}

@@ -30,7 +30,7 @@ class _Synthesizer(SoftmaxMixer):
   """What the three have in common: values, and a stream that keeps them."""
 
   supports = Supports(growth=2.0)
-  _positions = ("none",)
+  position_kinds = ("none",)
   _parts = ("value",)
 
   def __init__(

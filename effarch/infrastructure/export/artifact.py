@@ -51,7 +51,8 @@ def ship(
     runtime, `jax_accuracy`, and `differs`, the number of test examples on
     which file and JAX model disagree.
   """
-  float_file = convert(model, test.inputs.shape[1:])
+  one = jax.eval_shape(decode, test.inputs[:1])
+  float_file = convert(model, one)
   drawn = np.random.default_rng(0).permutation(len(train))[:calibration_size]
   calibration = np.asarray(decode(train.inputs[drawn]))
   expected = predictions(model, test)

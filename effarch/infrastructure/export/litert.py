@@ -14,7 +14,6 @@ import os
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from ai_edge_quantizer import quantizer, recipe
 from flax import nnx
@@ -26,19 +25,18 @@ from effarch.infrastructure.runtime import quiet
 _SIGNATURE = "serving_default"
 
 
-def convert(model: nnx.Module, input_shape: tuple[int, ...]) -> bytes:
+def convert(model: nnx.Module, example: jax.ShapeDtypeStruct) -> bytes:
   """Returns a float32 LiteRT file of a model.
 
   Args:
-    model: in evaluation mode, from `B *input_shape` to logits `B K`.
-    input_shape: of one example; the file takes one at a time.
+    model: in evaluation mode, from a batch to logits.
+    example: a batch of one example; the file takes one at a time.
   """
   graphdef, state = nnx.split(model)
 
   def call(inputs):
     return nnx.merge(graphdef, state)(inputs)
 
-  example = jax.ShapeDtypeStruct((1, *input_shape), jnp.float32)
   stablehlo = jax.jit(call).lower(example).as_text()
   with ir.Context() as context:
     converter_api_ext.prepare_mlir_context(context)

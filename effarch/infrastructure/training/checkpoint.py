@@ -18,13 +18,14 @@ class Checkpoints:
   writes leaves the step before.
 
   Args:
-    directory: where they are kept; created if absent.
-    metric: the metric whose largest value is best; of equals the latest.
+    directory: where they are kept; created if absent. The best has the largest
+      metric, or the smallest if it is a loss; of equals it is the latest.
   """
 
-  def __init__(self, directory: pathlib.Path, metric: str):
+  def __init__(self, directory: pathlib.Path):
     def score(metrics):
-      return metrics[metric]
+      ((name, value),) = metrics.items()
+      return -value if name.endswith("loss") else value
 
     policy = policies.AnyPreservationPolicy(
       [policies.LatestN(1), policies.BestN(get_metric_fn=score, n=1)]
@@ -58,12 +59,12 @@ class Checkpoints:
     step: int,
     trees: dict[str, Any],
     notes: dict[str, Any],
-    metrics: dict[str, float],
+    metric: dict[str, float],
   ) -> None:
     """Writes named pytrees and JSON-able notes, and waits for the disk."""
     items = {k: ocp.args.StandardSave(v) for k, v in trees.items()}
     args = ocp.args.Composite(notes=ocp.args.JsonSave(notes), **items)
-    self._manager.save(step, args=args, metrics=metrics)
+    self._manager.save(step, args=args, metrics=metric)
 
   def restore(
     self, step: int, like: dict[str, Any]

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 
 from effarch.infrastructure.data import Dataset
 from effarch.infrastructure.training import mesh as meshes
+from effarch.infrastructure.training.batches import Batches
 from effarch.infrastructure.training.metrics import classification_loss
 from effarch.infrastructure.training.technique import LossFn, make_batch
 
@@ -21,6 +22,7 @@ def evaluate(
   *,
   loss_fn: LossFn = classification_loss,
   batch_size: int = 500,
+  buckets: Sequence[int] = (),
 ) -> dict[str, float]:
   """Returns each metric's mean over the examples, `loss` among them.
 
@@ -29,10 +31,11 @@ def evaluate(
     dataset: all of it is used, whatever the batch size.
     loss_fn: what gives each example's loss and metrics.
     batch_size: examples at a time; rounded up to fill the devices.
+    buckets: lengths that token sequences are cut to; see `Loop`.
   """
   graphdef, state = nnx.split(model)
   state = jax.device_put(state, meshes.replicated(meshes.data_mesh()))
-  return Evaluator(graphdef, dataset, loss_fn, batch_size)(state)
+  return Evaluator(graphdef, dataset, loss_fn, batch_size, buckets)(state)
 
 
 class Evaluator:
@@ -44,23 +47,16 @@ class Evaluator:
     dataset: Dataset,
     loss_fn: LossFn,
     batch_size: int,
+    buckets: Sequence[int] = (),
   ):
     mesh = meshes.data_mesh()
     self._size = len(dataset)
     batch_size = min(batch_size, self._size)
     batch_size += -batch_size % mesh.size
-    positions = np.arange(self._size + -self._size % batch_size)
-    weights = (positions < self._size).astype(np.float32)
-    # What pads the last batch is example 0 with weight 0.
-    indices = np.where(positions < self._size, positions, 0)
     sharding = meshes.batch_sharding(mesh, axis=0)
     self._batches = [
-      jax.device_put((i.astype(np.int32), w), sharding)
-      for i, w in zip(
-        np.split(indices, len(positions) // batch_size),
-        np.split(weights, len(positions) // batch_size),
-        strict=True,
-      )
+      (length, *jax.device_put(batch, sharding))
+      for length, *batch in Batches(dataset, buckets).all(batch_size)
     ]
     self._arrays = jax.device_put(
       (dataset.inputs, dataset.labels), meshes.replicated(mesh)
@@ -79,11 +75,12 @@ class Evaluator:
     return {name: total / self._size for name, total in totals.items()}
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 5))
 def _weighted_sums(
-  graphdef, loss_fn, num_classes, state, arrays, indices, weights
+  graphdef, loss_fn, num_classes, state, arrays, length, places, weights
 ):
   model = nnx.merge(graphdef, *state, copy=True)
-  losses, metrics = loss_fn(model, make_batch(arrays, indices, num_classes))
+  batch = make_batch(arrays, places, num_classes, length)
+  losses, metrics = loss_fn(model, batch)
   values = {"loss": losses, **metrics}
   return {name: jnp.sum(v * weights) for name, v in values.items()}

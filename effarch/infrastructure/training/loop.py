@@ -21,9 +21,11 @@ import optax
 from flax import nnx
 from jaxtyping import Array, Int
 
+from effarch.config import did_you_mean
 from effarch.errors import UserError
 from effarch.infrastructure.data import Dataset
 from effarch.infrastructure.training import mesh as meshes
+from effarch.infrastructure.training.batches import Batches, check_buckets
 from effarch.infrastructure.training.checkpoint import Checkpoints
 from effarch.infrastructure.training.evaluate import Evaluator
 from effarch.infrastructure.training.metrics import classification_loss
@@ -36,7 +38,7 @@ from effarch.infrastructure.training.technique import (
   make_batch,
 )
 
-_BEST = "validation/accuracy"
+_CRITERIA = ("accuracy", "loss")
 _STEPS_PER_DISPATCH = 50
 
 
@@ -51,12 +53,18 @@ class Loop:
       followed by a checkpoint.
     steps_per_dispatch: steps in one compiled program. 0 chooses by platform:
       1 on a CPU, where a step outlasts its dispatch by far, else up to 50.
+    buckets: lengths of token sequences that are batched with their like, and
+      cut to it; longer ones make one more bucket. Each compiles a program.
+    best: what decides of validation data which checkpoint is best: the largest
+      `"accuracy"`, or the smallest `"loss"`.
   """
 
   epochs: int
   batch_size: int
   evaluate_every: int = 1
   steps_per_dispatch: int = 0
+  buckets: tuple[int, ...] = ()
+  best: str = "accuracy"
 
   def __post_init__(self):
     for name in ("epochs", "batch_size", "evaluate_every"):
@@ -66,6 +74,10 @@ class Loop:
       raise ValueError(
         f"steps_per_dispatch: {self.steps_per_dispatch} is negative"
       )
+    check_buckets(self.buckets)
+    if self.best not in _CRITERIA:
+      hint = did_you_mean(str(self.best), _CRITERIA)
+      raise ValueError(f"best: {self.best!r} is unknown; {hint}")
 
   @property
   def dispatched(self) -> int:
@@ -149,13 +161,16 @@ def fit(
     train_graphdef, optimizer, techniques, loss_fn, train.num_classes, mesh
   )
   arrays = jax.device_put((train.inputs, train.labels), meshes.replicated(mesh))
-  evaluator = Evaluator(eval_graphdef, validation, loss_fn, loop.batch_size)
+  batches = Batches(train, loop.buckets)
+  evaluator = Evaluator(
+    eval_graphdef, validation, loss_fn, loop.batch_size, loop.buckets
+  )
   key = jax.random.key(seed)
   sharding = meshes.batch_sharding(mesh, axis=1)
 
   with contextlib.ExitStack() as stack:
     stack.enter_context(folder.training())
-    checkpoints = Checkpoints(folder.path / "checkpoints", _BEST)
+    checkpoints = Checkpoints(folder.path / "checkpoints")
     stack.callback(checkpoints.close)
     seconds = 0.0
     if (step := checkpoints.latest_step()) is not None:
@@ -170,9 +185,13 @@ def fit(
     for epoch in range(first_epoch, loop.epochs):
       started = time.perf_counter()
       history = []
-      for indices in _batches(loop, len(train), seed, epoch):
-        indices = jax.device_put(indices, sharding)
-        state, metrics = take_steps(state, arrays, indices, key)
+      # The order depends on seed and epoch alone: a resumed run repeats it.
+      order = np.random.default_rng((seed, epoch))
+      for length, places in batches.epoch(
+        loop.batch_size, loop.dispatched, order
+      ):
+        places = jax.device_put(places, sharding)
+        state, metrics = take_steps(state, arrays, places, key, length)
         history.append(metrics)
         if len(history) > 1:  # The device is busy with the newest meanwhile.
           _settle(history, -2, epoch * steps_per_epoch, checkpoints, progress)
@@ -191,7 +210,8 @@ def fit(
         _stop("validation loss", row["validation/loss"], step, checkpoints)
       log.write(step, row)
       seconds += time.perf_counter() - started
-      _save(checkpoints, step, state, {"train_seconds": seconds, **row})
+      notes = {"train_seconds": seconds, **row}
+      _save(checkpoints, step, state, notes, f"validation/{loop.best}")
       progress.evaluated(row)
     best = checkpoints.best_step()
     assert best is not None  # The last epoch always leaves a checkpoint.
@@ -215,7 +235,7 @@ def best_model(
   for technique in techniques:
     model = technique.model(model)
   graphdef, _, *parts = _split(model)
-  checkpoints = Checkpoints(folder.path / "checkpoints", _BEST)
+  checkpoints = Checkpoints(folder.path / "checkpoints")
   with contextlib.closing(checkpoints):
     step = checkpoints.best_step()
     if step is None:
@@ -248,15 +268,15 @@ def make_steps(graphdef, tx, techniques, loss_fn, num_classes, mesh):
 
   Returns:
     From a `State`, which is used up, all inputs and labels, the `k B` places
-    of k batches in them, and a random key, to the state after k steps and
-    each step's metrics, `k`.
+    of k batches in them, a random key, and how many tokens are taken (all if
+    None), to the state after k steps and each step's metrics, `k`.
   """
   for technique in techniques:
     loss_fn = technique.loss(loss_fn)
 
-  def take_steps(state, arrays, indices, key):
+  def take_steps(state, arrays, indices, key, length=None):
     def one_step(state, index):
-      batch = make_batch(arrays, index, num_classes)
+      batch = make_batch(arrays, index, num_classes, length)
       rng = jax.random.fold_in(key, state.step)
       batch = apply_batch_hooks(techniques, batch, rng)
 
@@ -288,6 +308,7 @@ def make_steps(graphdef, tx, techniques, loss_fn, num_classes, mesh):
   return jax.jit(
     take_steps,
     donate_argnums=0,
+    static_argnums=4,
     out_shardings=meshes.replicated(mesh),
   )
 
@@ -301,24 +322,10 @@ def _unrolled() -> bool:
   return jax.default_backend() == "cpu"
 
 
-def _batches(loop, num_examples, seed, epoch):
-  """Yields the places `k B` of an epoch's batches, those of one dispatch each.
-
-  The order depends on seed and epoch alone, so a resumed run repeats it.
-  """
-  steps = loop.steps_per_epoch(num_examples)
-  order = np.random.default_rng((seed, epoch)).permutation(num_examples)
-  order = order[: steps * loop.batch_size].astype(np.int32)
-  order = order.reshape(steps, loop.batch_size)
-  for begin in range(0, steps, loop.dispatched):
-    yield order[begin : begin + loop.dispatched]
-
-
 def _settle(history, position, first_step, checkpoints, progress):
   """Waits for one dispatch's metrics and stops if a loss is not finite."""
   metrics = history[position] = jax.device_get(history[position])
-  # Every dispatch but an epoch's last has as many steps as the first.
-  before = (len(history) + position) * len(history[0]["loss"])
+  before = sum(len(earlier["loss"]) for earlier in history[:position])
   bad = np.flatnonzero(~np.isfinite(metrics["loss"]))
   if bad.size:
     step = first_step + before + int(bad[0]) + 1
@@ -337,12 +344,12 @@ def _stop(what, value, step, checkpoints):
   )
 
 
-def _save(checkpoints, step, state, notes):
+def _save(checkpoints, step, state, notes, best):
   trees = {
     "model": (state.params, state.rest),
     "optimizer": (state.step, state.opt_state),
   }
-  checkpoints.save(step, trees, notes, {_BEST: notes[_BEST]})
+  checkpoints.save(step, trees, notes, {best: notes[best]})
 
 
 def _restore(checkpoints, step, like):

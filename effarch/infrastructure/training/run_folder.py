@@ -112,7 +112,8 @@ class RunFolder:
     for key in sorted({**before, **after}):
       was, now = before.get(key), after.get(key)
       # Where data lies is not what a run is.
-      if was != now and key != "config.data.path":
+      moved = re.fullmatch(r"config\.data\.(.*\.)?path", key)
+      if was != now and not moved:
         raise UserError(
           f"workdir {self.path}: holds a run with {key}={was!r}, not {now!r}; "
           "give another --workdir or remove the folder"

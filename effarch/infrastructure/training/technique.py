@@ -1,7 +1,8 @@
 """The protocol by which the training loop meets techniques it doesn't know.
 
 A batch is a dictionary: `inputs`, floats or tokens `B ...`, and `labels`,
-distributions over classes `B K`.
+distributions over classes `B K`, or for each token `B T K`, which are zeros
+where nothing is asked.
 """
 
 from __future__ import annotations
@@ -29,9 +30,20 @@ def make_batch(
   arrays: tuple[jax.Array, jax.Array],
   places: Int[Array, " B"],
   num_classes: int,
+  length: int | None = None,
 ) -> Batch:
-  """Returns the examples at `places` of all inputs and labels."""
+  """Returns the examples at `places` of all inputs and labels.
+
+  Args:
+    arrays: all inputs and labels.
+    places: of the examples.
+    num_classes: `K`.
+    length: as many tokens are taken; all if None.
+  """
   inputs, labels = (array[places] for array in arrays)
+  if length is not None:
+    inputs = inputs[..., :length]
+    labels = labels[:, :length] if labels.ndim > 1 else labels
   return {
     "inputs": decode(inputs),
     "labels": jax.nn.one_hot(labels, num_classes),

@@ -2,6 +2,7 @@
 
 import time
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -62,7 +63,9 @@ def parts():
 def test_a_file_that_answers_otherwise_is_told_from_its_model(
   parts, tmp_path, monkeypatch
 ):
-  other = convert(Brightest(HALF), SHAPE)
+  other = convert(
+    Brightest(HALF), jax.ShapeDtypeStruct((1, *SHAPE), jnp.float32)
+  )
   monkeypatch.setitem(PRECISIONS, "other", lambda *_: other)
   (row,) = ship(
     Brightest(ALL), RunFolder(tmp_path), **parts, precisions=("other",)

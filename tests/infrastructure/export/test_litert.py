@@ -54,7 +54,11 @@ def images(size: int, seed: int) -> Dataset:
 @pytest.fixture(scope="module", params=["standard", "separable"])
 def shipped(request):
   model = lived_in(request.param)
-  return request.param, model, convert(model, SHAPE)
+  return (
+    request.param,
+    model,
+    convert(model, jax.ShapeDtypeStruct((1, *SHAPE), jnp.float32)),
+  )
 
 
 def test_float_file_computes_what_jax_computes(shipped):

@@ -20,7 +20,7 @@ TREES = {
 @pytest.fixture
 def filled(tmp_path):
   """Steps 1 to 5, best at 2; kept are 2 and 5."""
-  checkpoints = Checkpoints(tmp_path, "score")
+  checkpoints = Checkpoints(tmp_path)
   for step, score in zip(range(1, 6), (0.1, 0.9, 0.3, 0.2, 0.4), strict=True):
     trees = jax.tree.map(lambda x: x, TREES)
     trees["optimizer"] = (jnp.int32(step), TREES["optimizer"][1])
@@ -34,7 +34,7 @@ def steps(folder):
 
 
 def test_a_saved_step_is_on_the_disk(tmp_path):
-  checkpoints = Checkpoints(tmp_path, "score")
+  checkpoints = Checkpoints(tmp_path)
   checkpoints.save(1, TREES, {}, {"score": 0.5})
   # Not closed: what another process would find now.
   assert steps(tmp_path) == [1]
@@ -43,7 +43,7 @@ def test_a_saved_step_is_on_the_disk(tmp_path):
 
 def test_keeps_the_best_and_the_latest_exactly(filled):
   assert steps(filled) == [2, 5]
-  checkpoints = Checkpoints(filled, "score")
+  checkpoints = Checkpoints(filled)
   assert (checkpoints.best_step(), checkpoints.latest_step()) == (2, 5)
   trees, notes = checkpoints.restore(5, TREES)
   checkpoints.close()
@@ -58,7 +58,7 @@ def test_keeps_the_best_and_the_latest_exactly(filled):
 
 
 def test_of_equal_scores_the_latest_is_best(tmp_path):
-  checkpoints = Checkpoints(tmp_path, "score")
+  checkpoints = Checkpoints(tmp_path)
   for step in (1, 2):
     checkpoints.save(step, TREES, {}, {"score": 0.5})
   assert checkpoints.best_step() == 2
@@ -66,14 +66,14 @@ def test_of_equal_scores_the_latest_is_best(tmp_path):
 
 
 def test_restores_one_tree_alone(filled):
-  checkpoints = Checkpoints(filled, "score")
+  checkpoints = Checkpoints(filled)
   trees, _ = checkpoints.restore(2, {"model": TREES["model"]})
   checkpoints.close()
   assert list(trees) == ["model"]
 
 
 def test_nothing_is_there_before_the_first(tmp_path):
-  checkpoints = Checkpoints(tmp_path, "score")
+  checkpoints = Checkpoints(tmp_path)
   assert checkpoints.latest_step() is None
   assert checkpoints.best_step() is None
   checkpoints.close()
@@ -93,7 +93,7 @@ def test_half_removed_step_is_no_obstacle(filled, tmp_path_factory):
     for name in names[:kept]:
       (folder / "3" / name).parent.mkdir(parents=True, exist_ok=True)
       shutil.copy(template / name, folder / "3" / name)
-    checkpoints = Checkpoints(folder, "score")
+    checkpoints = Checkpoints(folder)
     assert checkpoints.latest_step() == 5
     assert checkpoints.best_step() == 2, f"with {names[:kept]}"
     checkpoints.restore(5, TREES)
@@ -114,7 +114,7 @@ def test_half_written_step_is_no_obstacle(filled, tmp_path_factory):
     for name in names[:kept]:
       (partial / name).parent.mkdir(parents=True, exist_ok=True)
       shutil.copy(template / name, partial / name)
-    checkpoints = Checkpoints(folder, "score")
+    checkpoints = Checkpoints(folder)
     assert checkpoints.latest_step() == 5
     checkpoints.save(6, TREES, {}, {"score": 0.0})
     checkpoints.restore(6, TREES)

@@ -24,6 +24,7 @@ from effarch.infrastructure.training import (
   fit,
 )
 from effarch.infrastructure.training import loop as loop_module
+from effarch.infrastructure.training.batches import Batches
 
 
 class Net(nnx.Module):
@@ -119,16 +120,24 @@ def test_validation_judges_the_model_as_it_will_be_used(undisturbed):
     assert result[f"validation/{name}"] == pytest.approx(value, rel=1e-5)
 
 
-def test_each_epoch_has_an_order_of_its_own():
-  epochs = []
-  for epoch in (0, 1):
-    places = np.concatenate([*loop_module._batches(LOOP, 67, 0, epoch)])
-    assert places.shape == (4, 16)
-    assert len(np.unique(places)) == 64
-    assert places.min() >= 0
-    assert places.max() < 67
-    epochs.append(places)
-  assert not np.array_equal(*epochs)
+def test_each_epoch_and_seed_has_an_order_of_its_own(tmp_path, monkeypatch):
+  seen = []
+
+  class Watched(Batches):
+    def epoch(self, *args):
+      for length, places in super().epoch(*args):
+        seen.append(places)
+        yield length, places
+
+  monkeypatch.setattr(loop_module, "Batches", Watched)
+  orders = []
+  for seed in (0, 1):
+    seen.clear()
+    train(tmp_path / str(seed), seed=seed)
+    orders += [*np.concatenate(seen).reshape(LOOP.epochs, -1)]
+  assert len({order.tobytes() for order in orders}) == 2 * LOOP.epochs
+  for order in orders:
+    assert len(np.unique(order)) == 64
 
 
 @pytest.fixture

@@ -72,10 +72,10 @@ original = loop.make_steps
 
 def watched(*args):
   take = original(*args)
-  def call(state, arrays, indices, key):
+  def call(state, arrays, indices, *others):
     trees = (indices, jax.tree.leaves(state.params)[0])
     print([[[*s.data.shape] for s in t.addressable_shards] for t in trees])
-    return take(state, arrays, indices, key)
+    return take(state, arrays, indices, *others)
   return call
 
 loop.make_steps = watched
