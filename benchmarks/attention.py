@@ -42,10 +42,11 @@ from rich.console import Console
 from rich.markdown import Markdown
 
 from benchmarks.attention_tables import markdown, plot
-from benchmarks.mixers import CASES, Size, make
+from benchmarks.mixers import CASES
 from effarch.architectures.attention import ATTENTION
 from effarch.architectures.attention.full import attention
 from effarch.architectures.attention.kernel import kernel_attention
+from effarch.architectures.attention.sizes import Size, make
 from effarch.infrastructure.cost import measure
 from effarch.infrastructure.training import provenance
 

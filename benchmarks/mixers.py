@@ -1,54 +1,14 @@
-"""The token mixers as tests and benchmarks make them, and what they cost.
+"""What the token mixers cost: the formulas of their docstrings.
 
-One setting serves all lengths, so that costs can be compared: windows, blocks,
-landmarks and features are as many as `width`, and blocks grow with the square
-root of the length where a mechanism's cost is stated for that. Parameters and
-multiply-accumulates are the formulas of the docstrings.
+Of mixers as `effarch.architectures.attention.sizes` makes them.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable
-from typing import Any
 
-from flax import nnx
-
-from effarch.architectures.attention import ATTENTION, Mixer
-
-
-@dataclasses.dataclass(frozen=True)
-class Size:
-  """How large a mixer and its input are, in the docstrings' letters.
-
-  Args:
-    t: tokens.
-    c: channels.
-    n: heads.
-    w: tokens of windows and blocks, landmarks, features.
-    b: batch.
-  """
-
-  t: int
-  c: int = 512
-  n: int = 8
-  w: int = 128
-  b: int = 1
-
-  @property
-  def h(self) -> int:
-    """Head size."""
-    return self.c // self.n
-
-  @property
-  def root(self) -> int:
-    """The power of two nearest to the square root of the length."""
-    return 2 ** round(math.log2(self.t) / 2)
-
-  def up(self, block: int) -> int:
-    """The length rounded up to blocks."""
-    return -(-self.t // block) * block
+from effarch.architectures.attention.sizes import Size
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,33 +16,12 @@ class Case:
   """A mixer of the table.
 
   Args:
-    arguments: what it is made with besides features, of a size.
     params: trained numbers, of a size.
     macs: multiply-accumulates, of a size and of whether it is causal.
   """
 
-  arguments: Callable[[Size], dict[str, Any]]
   params: Callable[[Size], int]
   macs: Callable[[Size, bool], int]
-
-
-def make(name: str, size: Size, **options: Any) -> Mixer:
-  """Returns the mixer of a name; options replace arguments of its case."""
-  arguments = {"rngs": nnx.Rngs(0), **CASES[name].arguments(size), **options}
-  return ATTENTION[name](size.c, **arguments)
-
-
-def _arguments(**numbers):
-  """Returns what makes arguments of a size: numbers, or functions of it."""
-
-  def arguments(s: Size) -> dict[str, Any]:
-    return {k: v(s) if callable(v) else v for k, v in numbers.items()}
-
-  return arguments
-
-
-def _heads(**numbers):
-  return _arguments(num_heads=lambda s: s.n, **numbers)
 
 
 def _square(s: Size) -> int:
@@ -90,14 +29,14 @@ def _square(s: Size) -> int:
   return 4 * s.c * s.n * s.h
 
 
-def _softmax(arguments, keys, params=_square, more=lambda s: 0) -> Case:
+def _softmax(keys, params=_square, more=lambda s: 0) -> Case:
   """Attention of all tokens to so many keys each, and MACs for other things."""
 
   def macs(s: Size, causal: bool) -> int:
     seen = 2 * keys(s, causal) * s.n * s.h
     return s.b * (s.t * params(s) + seen + more(s))
 
-  return Case(arguments, params, macs)
+  return Case(params, macs)
 
 
 def _pairs(s: Size, causal: bool) -> int:
@@ -125,22 +64,19 @@ def _big_bird(s: Size, causal: bool) -> int:
   return s.up(s.w) * blocks * s.w + s.w * s.t
 
 
-def _linear(features, extra_params=lambda s: 0, extra_macs=lambda s: 0):
-  """Kernel attention: its arguments come first."""
+def _linear(features, extra_params=lambda s: 0, extra_macs=lambda s: 0) -> Case:
+  """Kernel attention."""
 
-  def case(arguments) -> Case:
-    def macs(s: Size, causal: bool) -> int:
-      f, values = s.n * features(s), s.h + 1
-      if causal:
-        seen = _chunks(s.t, 128) * s.n * (features(s) + values)
-        seen += 2 * s.t * f * values
-      else:
-        seen = 2 * s.t * f * values
-      return s.b * (s.t * _square(s) + seen + extra_macs(s))
+  def macs(s: Size, causal: bool) -> int:
+    f, values = s.n * features(s), s.h + 1
+    if causal:
+      seen = _chunks(s.t, 128) * s.n * (features(s) + values)
+      seen += 2 * s.t * f * values
+    else:
+      seen = 2 * s.t * f * values
+    return s.b * (s.t * _square(s) + seen + extra_macs(s))
 
-    return Case(arguments, lambda s: _square(s) + extra_params(s), macs)
-
-  return case
+  return Case(lambda s: _square(s) + extra_params(s), macs)
 
 
 def _chunks(length: int, size: int) -> int:
@@ -148,13 +84,10 @@ def _chunks(length: int, size: int) -> int:
   return length // size * size**2 + (length % size) ** 2
 
 
-def _recurrent(
-  arguments, chunk, products, more=lambda s: 0, linear=None, inverse=False
-):
+def _recurrent(chunk, products, more=lambda s: 0, linear=None, inverse=False):
   """A memory of products; `products` a chunk's, and as many with the memory.
 
   Args:
-    arguments: of the case.
     chunk: its tokens.
     products: of a chunk with itself, and of a token with the memory.
     more: parameters beyond projections, gate and norm.
@@ -173,10 +106,10 @@ def _recurrent(
     each = 5 * s.c * s.n * s.h + linear(s)
     return s.b * (s.t * each + own + memory)
 
-  return Case(arguments, params, macs)
+  return Case(params, macs)
 
 
-def _synthesizer(arguments, params, scores, exact=_pairs) -> Case:
+def _synthesizer(params, scores, exact=_pairs) -> Case:
   """Scores without keys: their parameters, and their MACs."""
 
   def macs(s: Size, causal: bool) -> int:
@@ -184,7 +117,7 @@ def _synthesizer(arguments, params, scores, exact=_pairs) -> Case:
     each = 2 * s.c * s.n * s.h
     return s.b * (s.t * each + pairs * s.n * s.h + scores(s, pairs))
 
-  return Case(arguments, lambda s: 2 * s.c * s.n * s.h + params(s), macs)
+  return Case(lambda s: 2 * s.c * s.n * s.h + params(s), macs)
 
 
 def _landmarks(s: Size) -> int:
@@ -209,40 +142,28 @@ _LATENT = lambda s: (  # noqa: E731
 _MAMBA = lambda s: s.c * (4 * s.c + 2 * s.h + s.n) + 2 * s.c**2  # noqa: E731
 
 CASES = {
-  "full": _softmax(_heads(), _pairs),
-  "grouped_query": _softmax(
-    _heads(num_kv_heads=lambda s: max(1, s.n // 4)), _pairs, _GQA
-  ),
-  "multi_query": _softmax(_heads(), _pairs, _MQA),
+  "full": _softmax(_pairs),
+  "grouped_query": _softmax(_pairs, _GQA),
+  "multi_query": _softmax(_pairs, _MQA),
   "latent": Case(
-    _heads(latent_dim=lambda s: s.c // 4, rotary_dim=lambda s: s.h // 2),
     lambda s: _LATENT(s) + s.c // 4,
     lambda s, causal: (
       s.b * (s.t * _LATENT(s) + _pairs(s, causal) * s.n * (2 * s.h + s.h // 2))
     ),
   ),
-  "local": _softmax(
-    _heads(block_size=lambda s: s.w), lambda s, _: s.up(s.w) * s.w
-  ),
-  "sliding_window": _softmax(_heads(window=lambda s: s.w), _window),
-  "dilated": _softmax(_heads(window=lambda s: s.w // 2, dilation=2), _dilated),
+  "local": _softmax(lambda s, _: s.up(s.w) * s.w),
+  "sliding_window": _softmax(_window),
+  "dilated": _softmax(_dilated),
   "block_sparse": _softmax(
-    _heads(block_size=lambda s: s.root, num_summary=1),
     lambda s, _: s.up(s.root) * (s.root + s.up(s.root) // s.root),
   ),
-  "longformer": _softmax(
-    _heads(window=lambda s: s.w, num_global=4), _longformer
-  ),
-  "big_bird": _softmax(
-    _heads(block_size=lambda s: s.w, num_global=1, num_random=2), _big_bird
-  ),
+  "longformer": _softmax(_longformer),
+  "big_bird": _softmax(_big_bird),
   "sinkhorn": _softmax(
-    _heads(block_size=lambda s: s.root),
     lambda s, _: 2 * s.up(s.root) * s.root,
     more=_sorting,
   ),
   "reformer": Case(
-    _heads(chunk_size=lambda s: s.w // 2, num_buckets=16),
     lambda s: 3 * s.c * s.n * s.h,
     lambda s, _: (
       s.b
@@ -252,66 +173,59 @@ CASES = {
     ),
   ),
   "top_k": _softmax(
-    _heads(block_size=lambda s: s.root, top_k=4),
     lambda s, _: s.up(s.root) * s.root * min(4, s.up(s.root) // s.root),
     more=lambda s: (s.up(s.root) // s.root) ** 2 * s.n * s.h,
   ),
   "linformer": Case(
-    _heads(max_length=lambda s: s.t, projected_length=lambda s: s.w),
     lambda s: _square(s) + 2 * s.t * s.w,
     lambda s, _: s.b * (s.t * _square(s) + 4 * s.t * s.w * s.n * s.h),
   ),
   "nystromformer": Case(
-    _heads(num_landmarks=lambda s: s.w),
     lambda s: _square(s) + 33 * s.n,
     lambda s, _: s.b * (s.t * _square(s) + _landmarks(s)),
   ),
   "dense_synthesizer": _synthesizer(
-    _heads(max_length=lambda s: s.t),
     lambda s: s.c * s.n * s.h + s.n * s.t * s.h,
     lambda s, pairs: s.t * s.c * s.n * s.h + pairs * s.n * s.h,
   ),
   "random_synthesizer": _synthesizer(
-    _heads(max_length=lambda s: s.t),
     lambda s: s.n * s.t**2,
     lambda s, pairs: 0,
     lambda s, causal: s.t**2,
   ),
   "factorized_random_synthesizer": _synthesizer(
-    _heads(max_length=lambda s: s.t, rank=8),
     lambda s: 2 * s.n * s.t * 8,
     lambda s, pairs: pairs * s.n * 8,
   ),
-  "linear": _linear(lambda s: s.h)(_heads()),
+  "linear": _linear(lambda s: s.h),
   "performer": _linear(
     lambda s: 2 * s.w, extra_macs=lambda s: 4 * s.t * s.n * s.h * s.w
-  )(_heads(num_features=lambda s: 2 * s.w)),
-  "cosformer": _linear(lambda s: 2 * s.h)(_heads(max_length=lambda s: s.t)),
+  ),
+  "cosformer": _linear(lambda s: 2 * s.h),
   "random_feature": _linear(
     lambda s: 2 * s.w,
     lambda s: s.n * s.h,
     lambda s: 2 * s.t * s.n * s.h * s.w,
-  )(_heads(num_directions=lambda s: s.w)),
-  "retnet": _recurrent(_heads(), 128, 2),
+  ),
+  "retnet": _recurrent(128, 2),
   "gated_linear": _recurrent(
-    *(_heads(), 16, 2),
+    *(16, 2),
     lambda s: 16 * (s.c + s.n * s.h) + s.n * s.h,
     lambda s: 16 * (s.c + s.n * s.h),
   ),
   "delta": _recurrent(
-    *(_heads(), 64, 3),
+    *(64, 3),
     lambda s: s.c * s.n + 12 * s.n * s.h,
     lambda s: s.c * s.n,
     inverse=True,
   ),
   "gated_delta": _recurrent(
-    *(_heads(), 64, 3),
+    *(64, 3),
     lambda s: 2 * s.c * s.n + 12 * s.n * s.h + 2 * s.n,
     lambda s: 2 * s.c * s.n,
     inverse=True,
   ),
   "mamba2": Case(
-    _heads(state_dim=lambda s: s.h),
     lambda s: _MAMBA(s) + 4 * (2 * s.c + 2 * s.h) + 3 * s.n + 2 * s.c,
     lambda s, _: (
       s.b
@@ -323,33 +237,27 @@ CASES = {
     ),
   ),
   "s4d": Case(
-    _arguments(state_dim=lambda s: s.h),
     lambda s: 4 * s.c + 2 * s.c * s.h + 2 * s.c**2,
     lambda s, _: s.b * s.t * 2 * s.c**2 + _filter(s.t) * s.c * s.h,
   ),
   "s5": Case(
-    _arguments(state_dim=lambda s: s.h),
     lambda s: 3 * s.h // 2 + 2 * s.c * s.h + 2 * s.c + s.c**2,
     lambda s, _: s.b * s.t * (2 * s.c * s.h + s.c**2),
   ),
-  "fnet": Case(_arguments(), lambda s: 0, lambda s, _: 0),
+  "fnet": Case(lambda s: 0, lambda s, _: 0),
   "gmlp": Case(
-    _arguments(max_length=lambda s: s.t),
     lambda s: 6 * s.c**2 + 9 * s.c + s.t**2 + s.t,
     lambda s, _: s.b * (6 * s.t * s.c**2 + 2 * s.t**2 * s.c),
   ),
   "mlp_mixer": Case(
-    _arguments(max_length=lambda s: s.t, hidden_features=lambda s: s.w),
     lambda s: 2 * s.t * s.w + s.w + s.t,
     lambda s, _: s.b * 2 * s.t * s.c * s.w,
   ),
   "aft": Case(
-    _arguments(max_length=lambda s: s.t, rank=lambda s: s.w),
     lambda s: 4 * s.c**2 + 2 * s.t * s.w,
     lambda s, _: s.b * (4 * s.t * s.c**2 + 2 * s.t**2 * s.c) + s.t**2 * s.w,
   ),
   "hyena": Case(
-    _arguments(max_length=lambda s: s.t),
     lambda s: 4 * s.c**2 + 143 * s.c + 9 * 64 + 64**2 + 128,
     lambda s, _: s.b * s.t * 4 * s.c**2 + s.t * (9 * 64 + 64**2 + 128 * s.c),
   ),

@@ -139,15 +139,20 @@ def parse_variant(text: str | None, **defaults: Any) -> ConfigDict:
   """Reads what follows the colon in `--config=FILE:w=0.25,augment`.
 
   Args:
-    text: `key=value` pairs with commas between; a bare `key` means true.
+    text: `key=value` pairs with commas between; a bare `key` means true, and
+      a bare word in front that is no key is the value of the first key.
     **defaults: every key there is, with the value that also gives its type.
 
   Raises:
     UserError: an unknown key or a value of the wrong type.
   """
   variant = ConfigDict(defaults)
-  for part in filter(None, (text or "").split(",")):
+  first = next(iter(defaults), "")
+  for place, part in enumerate(filter(None, (text or "").split(","))):
     key, equals, value = part.partition("=")
+    named = key in defaults or equals or type(defaults.get(first)) is not str
+    if not place and not named:
+      key, equals, value = first, "=", part
     if key not in defaults:
       raise UserError(f"variant {key!r}: {did_you_mean(key, defaults)}")
     kind = type(defaults[key])

@@ -8,10 +8,11 @@ import jax.numpy as jnp
 import pytest
 from flax import nnx
 
-from benchmarks.mixers import CASES, Size, make
+from benchmarks.mixers import CASES
 from effarch.architectures.attention import ATTENTION
 from effarch.architectures.attention.full import FullAttention
 from effarch.architectures.attention.linear import LinearAttention
+from effarch.architectures.attention.sizes import Size, make
 from effarch.config import build
 from effarch.errors import UserError
 from effarch.infrastructure.cost import measure

@@ -1,0 +1,168 @@
+"""One model and one budget for all token mixers: what sequence tasks share.
+
+Variants of all their configs, `FILE:performer,seed=1` or `FILE:full+local`:
+the mixer's name comes first, several joined by `+` take turns by layer;
+`features`, `depth`, `hidden`, `heads` and `window` size the model, `epochs`,
+`batch`, `rate` and `seed` the training.
+
+The model with `full` sets the budget: no other has more parameters or more
+multiply-accumulates. The hidden features of the feed-forward networks are as
+many as that leaves; where nothing is left, there are fewer layers.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Any
+
+import jax
+from flax import nnx
+from ml_collections import ConfigDict
+
+from effarch.architectures.attention import ATTENTION
+from effarch.architectures.attention.sizes import ARGUMENTS, Size
+from effarch.architectures.models import MODELS
+from effarch.automation.budget import Budget, largest
+from effarch.config import did_you_mean, parse_variant
+from effarch.errors import UserError
+from effarch.infrastructure.cost import measure
+
+
+def sequence_config(
+  variant: str | None,
+  *,
+  model: str,
+  data: dict[str, Any],
+  length: int,
+  best: str = "accuracy",
+  buckets: tuple[int, ...] = (),
+  **defaults: Any,
+) -> ConfigDict:
+  """Returns a task's config for the mixers that a variant names.
+
+  Args:
+    variant: what the user wrote after the colon.
+    model: `"encoder"`, `"dual_encoder"` or `"decoder"`.
+    data: the source.
+    length: of its sequences.
+    best: what decides which checkpoint is best.
+    buckets: see `effarch.infrastructure.training.Loop`.
+    **defaults: of what variants can change.
+
+  Raises:
+    UserError: the variant has an unknown key or mixer.
+  """
+  chosen = parse_variant(
+    variant,
+    **{
+      "mixer": "full",
+      "features": 64,
+      "depth": 2,
+      "hidden": 128,
+      "heads": 4,
+      "window": 2 ** round(math.log2(length) / 2 + 1),
+      "epochs": 10,
+      "batch": 32,
+      "rate": 1e-3,
+      "seed": 0,
+      **defaults,
+    },
+  )
+  size = Size(t=length, c=chosen.features, n=chosen.heads, w=chosen.window)
+  fitted = fit(
+    *("decoder" if model == "decoder" else "encoder", chosen.mixer, size),
+    *(chosen.depth, chosen.hidden),
+  )
+  return ConfigDict(
+    {
+      "seed": chosen.seed,
+      "data": data,
+      "model": {
+        "name": model,
+        "features": chosen.features,
+        "num_heads": chosen.heads,
+        **fitted,
+        "mixers": mixers(chosen.mixer, size),
+        "norm": "pre",
+        "feed_forward": "swiglu",
+        "positions": "learned",
+        "dropout_rate": 0.0,
+        "dtype": "float32",
+      },
+      "techniques": [],
+      "optimizer": {
+        "name": "adamw",
+        "learning_rate": chosen.rate,
+        "weight_decay": 0.01,
+        "clip_norm": 1.0,
+        "schedule": {"name": "cosine", "warmup_fraction": 0.1},
+      },
+      "training": {
+        "epochs": chosen.epochs,
+        "batch_size": chosen.batch,
+        "evaluate_every": 1,
+        "steps_per_dispatch": 0,
+        "buckets": buckets,
+        "best": best,
+      },
+      "export": {"precisions": ("float32",), "calibration_size": 200},
+      "measure": {"batch_sizes": (1,), "train": False},
+    }
+  )
+
+
+def mixers(names: str, size: Size) -> tuple[dict[str, Any], ...]:
+  """Returns the configs of mixers, `full+local`, with comparable arguments.
+
+  Raises:
+    UserError: a name is unknown.
+  """
+  found = []
+  for name in names.split("+"):
+    if name not in ATTENTION:
+      hint = did_you_mean(name, ATTENTION)
+      raise UserError(f"mixer {name!r} is unknown; {hint}")
+    found.append({"name": name, **ARGUMENTS[name](size)})
+  return tuple(found)
+
+
+@functools.cache
+def fit(
+  model: str, names: str, size: Size, depth: int, hidden: int
+) -> dict[str, int]:
+  """Returns `depth` and `hidden_features` within the budget of `full`.
+
+  Embeddings and classifiers cost all models the same, whatever their number
+  of tokens and classes.
+  """
+  full = cost(model, "full", size, depth, hidden)
+  for layers in range(depth, 0, -1):
+    hidden_features = largest(
+      lambda f, layers=layers: cost(model, names, size, layers, f), full
+    )
+    if hidden_features is not None:
+      return {"depth": layers, "hidden_features": hidden_features}
+  return {"depth": 1, "hidden_features": 0}
+
+
+@functools.cache
+def cost(
+  model: str, names: str, size: Size, depth: int, hidden: int
+) -> Budget:
+  """Returns what a model of two tokens and two classes costs."""
+  made = nnx.eval_shape(
+    lambda: MODELS[model](
+      (size.t,),
+      2,
+      vocab_size=2,
+      features=size.c,
+      num_heads=size.n,
+      depth=depth,
+      hidden_features=hidden,
+      mixers=mixers(names, size),
+      rngs=nnx.Rngs(0),
+    )
+  )
+  report = measure(made, jax.ShapeDtypeStruct((1, size.t), "int32"))
+  return Budget(report.params, report.macs)

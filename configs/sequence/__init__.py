@@ -1,0 +1,1 @@
+"""Small tasks that tell token mixers apart, and language modelling."""
