@@ -57,9 +57,9 @@ def sequence_config(
     variant,
     **{
       "mixer": "full",
-      "features": 64,
-      "depth": 2,
-      "hidden": 128,
+      "features": 128,
+      "depth": 4,
+      "hidden": 256,
       "heads": 4,
       "window": 2 ** round(math.log2(length) / 2 + 1),
       "epochs": 10,

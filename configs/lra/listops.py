@@ -2,8 +2,8 @@
 
   python -m experiments.train --config=configs/lra/listops.py:performer
 
-The variant `short` has 50 to 200 tokens in place of 500 to 2,000, and fewer
-examples.
+The variant `short` has 21 to 199 tokens in place of 501 to 1,999, fewer
+examples and a smaller model.
 """
 
 from ml_collections import ConfigDict
@@ -14,22 +14,23 @@ from configs.arena import sequence_config
 def get_config(variant: str = "") -> ConfigDict:
   short = "short" in variant.split(",")
   length = 200 if short else 2_000
+  small = {"features": 64, "depth": 2, "hidden": 128} if short else {}
   return sequence_config(
     ",".join(part for part in variant.split(",") if part != "short"),
     model="encoder",
     data={
       "name": "listops",
-      "min_length": length // 4,
+      "min_length": 20 if short else 500,
       "max_length": length,
       "max_depth": 10,
       "max_args": 10,
-      "num_train": 20_000 if short else 96_000,
+      "num_train": 16_000 if short else 96_000,
       "num_validation": 2_000,
       "num_test": 2_000,
       "seed": 0,
     },
     length=length,
-    buckets=(length // 2,),
-    epochs=8 if short else 10,
-    rate=1e-3,
+    buckets=(50, 100) if short else (1_000,),
+    epochs=6 if short else 10,
+    **small,
   )

@@ -22,5 +22,8 @@ def get_config(variant: str = "") -> ConfigDict:
     length=40,
     epochs=20,
     batch=64,
+    features=64,
+    depth=2,
+    hidden=128,
     rate=3e-3,
   )
