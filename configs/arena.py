@@ -53,7 +53,7 @@ def sequence_config(
   Raises:
     UserError: the variant has an unknown key or mixer.
   """
-  chosen = parse_variant(
+  chosen: Any = parse_variant(
     variant,
     **{
       "mixer": "full",
@@ -147,9 +147,7 @@ def fit(
 
 
 @functools.cache
-def cost(
-  model: str, names: str, size: Size, depth: int, hidden: int
-) -> Budget:
+def cost(model: str, names: str, size: Size, depth: int, hidden: int) -> Budget:
   """Returns what a model of two tokens and two classes costs."""
   made = nnx.eval_shape(
     lambda: MODELS[model](

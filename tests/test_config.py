@@ -116,6 +116,20 @@ def test_variants_refuse_what_is_unknown(text, message):
     parse_variant(text, epochs=1, augment=False)
 
 
+def test_a_bare_word_in_front_is_the_first_keys_value():
+  defaults = {"mixer": "full", "short": False, "seed": 0}
+  assert parse_variant("linear,seed=2", **defaults).mixer == "linear"
+  assert parse_variant("linear,short", **defaults).short
+  assert parse_variant("short", **defaults).mixer == "full"
+  assert parse_variant("mixer=local", **defaults).mixer == "local"
+  for text in ("seed=2,linear", "linear,local", "mixr=local"):
+    with pytest.raises(UserError, match="did you mean|choose from"):
+      parse_variant(text, **defaults)
+  # Where the first is no string, a bare word is a key.
+  with pytest.raises(UserError, match="variant 'linear'"):
+    parse_variant("linear", epochs=1)
+
+
 def test_the_hint_is_the_nearest_word_or_beginning():
   words = ["model.dtype", "model.width_multiplier", "seed"]
   assert did_you_mean("model.widht", words) == (
@@ -140,6 +154,23 @@ class Base:
 class Derived(Base):
   def __init__(self, width: int, *, rate: float = 0.1, **arguments):
     super().__init__(2 * width, rate=rate, **arguments)
+
+
+def test_an_error_of_a_part_is_told_with_its_whole_place():
+  def outer(*, inner, file=""):
+    if file:
+      raise UserError(f"{file}: does not exist")
+    return build({"derived": Derived}, inner[0], "inner[0]")
+
+  def made(**config):
+    return build({"outer": outer}, {"name": "outer", **config}, "config.a")
+
+  assert made(inner=({"name": "derived", "width": 1},)).size == 2
+  with pytest.raises(UserError, match=r"^config.a.inner\[0\].wdith: unknown"):
+    made(inner=({"name": "derived", "wdith": 1},))
+  # What is complete stays as it is.
+  with pytest.raises(UserError, match=r"^x/y.txt: does not exist$"):
+    made(inner=(), file="x/y.txt")
 
 
 def test_arguments_handed_on_to_a_base_are_arguments():

@@ -1,6 +1,7 @@
-"""The pixels of grey CIFAR-10 images, one after the other, by an encoder.
+r"""The pixels of grey CIFAR-10 images, one after the other, by an encoder.
 
-  python -m experiments.train --config=configs/lra/image.py:s4d --config.data.source.path=~/cifar10
+  python -m experiments.train --config=configs/lra/image.py:s4d \
+    --config.data.source.path=~/cifar10
 
 Of any image source: `--config.data.source.name=image_folder`.
 """

@@ -5,6 +5,8 @@
 The images, 32 x 32, are generated; `pixels=64` and so on makes them larger.
 """
 
+from typing import Any
+
 from ml_collections import ConfigDict
 
 from configs.arena import sequence_config
@@ -14,7 +16,7 @@ from effarch.config import parse_variant
 def get_config(variant: str = "") -> ConfigDict:
   parts = variant.split(",")
   sizes = [part for part in parts if part.startswith("pixels=")]
-  pixels = parse_variant(",".join(sizes), pixels=32).pixels
+  chosen: Any = parse_variant(",".join(sizes), pixels=32)
   return sequence_config(
     ",".join(part for part in parts if part not in sizes),
     model="encoder",
@@ -22,7 +24,7 @@ def get_config(variant: str = "") -> ConfigDict:
       "name": "pixel_sequence",
       "source": {
         "name": "pathfinder",
-        "size": pixels,
+        "size": chosen.pixels,
         "num_train": 40_000,
         "num_validation": 5_000,
         "num_test": 5_000,
@@ -31,5 +33,5 @@ def get_config(variant: str = "") -> ConfigDict:
       "grayscale": True,
       "as_tokens": True,
     },
-    length=pixels**2,
+    length=chosen.pixels**2,
   )

@@ -1,6 +1,7 @@
-"""Pairs of texts that match or not, as Long Range Arena's AAN.
+r"""Pairs of texts that match or not, as Long Range Arena's AAN.
 
-  python -m experiments.train --config=configs/lra/retrieval.py:local --config.data.path=~/aan
+  python -m experiments.train --config=configs/lra/retrieval.py:local \
+    --config.data.path=~/aan
 
 The path is a folder or a tar archive with `train.tsv` and `test.tsv`, or one
 such file: label, first text, second text. A dual encoder sees their bytes.

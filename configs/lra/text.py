@@ -1,6 +1,7 @@
-"""Bytes of texts by class, as Long Range Arena's IMDB, by an encoder.
+r"""Bytes of texts by class, as Long Range Arena's IMDB, by an encoder.
 
-  python -m experiments.train --config=configs/lra/text.py:linear --config.data.path=~/aclImdb
+  python -m experiments.train --config=configs/lra/text.py:linear \
+    --config.data.path=~/aclImdb
 
 The path is a folder or a tar archive with `train/<class>/*` and
 `test/<class>/*`, or with `<class>/*`.

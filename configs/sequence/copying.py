@@ -1,6 +1,6 @@
 """Copying a string (arXiv:2402.01032), by a decoder.
 
-  python -m experiments.train --config=configs/sequence/copying.py:mamba2
+python -m experiments.train --config=configs/sequence/copying.py:mamba2
 """
 
 from ml_collections import ConfigDict

@@ -1,6 +1,6 @@
 """Induction heads (arXiv:2212.14052): what followed the trigger, by a decoder.
 
-  python -m experiments.train --config=configs/sequence/induction.py:hyena
+python -m experiments.train --config=configs/sequence/induction.py:hyena
 """
 
 from ml_collections import ConfigDict

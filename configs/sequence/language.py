@@ -1,6 +1,7 @@
-"""The next character of any text, by a decoder.
+r"""The next character of any text, by a decoder.
 
-  python -m experiments.train --config=configs/sequence/language.py:gated_linear --config.data.path=FILE
+  python -m experiments.train --config=configs/sequence/language.py:mamba2 \
+    --config.data.path=FILE
 
 `--config.data.tokens=byte` reads what is no UTF-8. Bits for each character are
 the loss, in nats, over `log 2`.

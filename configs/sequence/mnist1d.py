@@ -1,6 +1,6 @@
 """MNIST-1D (arXiv:2011.14439): classes of 40 floats, by an encoder.
 
-  python -m experiments.train --config=configs/sequence/mnist1d.py:s4d
+python -m experiments.train --config=configs/sequence/mnist1d.py:s4d
 """
 
 from ml_collections import ConfigDict

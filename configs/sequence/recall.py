@@ -1,6 +1,6 @@
 """Multi-query associative recall (MQAR, arXiv:2312.04927), by a decoder.
 
-  python -m experiments.train --config=configs/sequence/recall.py:delta
+python -m experiments.train --config=configs/sequence/recall.py:delta
 """
 
 from ml_collections import ConfigDict

@@ -131,15 +131,15 @@ class Trial:
     Args:
       **changes: entries that replace those of the config.
     """
+    kind = MODELS.get(self.config["model"].get("name"))
     tokens = {}
-    if self.source.vocab_size:
+    if kind is not None and "vocab_size" in arguments(kind):
       tokens["vocab_size"] = self.source.vocab_size
-      kind = MODELS.get(self.config["model"].get("name"))
-      if kind is not None and "vocab_size" not in arguments(kind):
-        raise UserError(
-          f"config.model.name: {kind.__name__} takes no tokens, which "
-          "config.data gives"
-        )
+    elif kind is not None and self.source.vocab_size:
+      raise UserError(
+        f"config.model.name: {kind.__name__} takes no tokens, which "
+        "config.data gives"
+      )
     return build(
       MODELS,
       {**self.config["model"], **changes},

@@ -1,6 +1,7 @@
 """A trial hands on what its config says, and reads the test set last."""
 
 import dataclasses
+import importlib
 
 import jax
 import numpy as np
@@ -8,11 +9,12 @@ import pytest
 from flax import nnx
 
 from configs import digits
+from configs.lra import listops
 from effarch.automation import trial as module
 from effarch.automation.trial import Trial
 from effarch.errors import UserError
 from effarch.infrastructure.data import SOURCES, Digits
-from effarch.infrastructure.training import SCHEDULES, RunFolder
+from effarch.infrastructure.training import SCHEDULES, RunFolder, evaluate
 
 EVENTS = []
 
@@ -34,6 +36,54 @@ def config(monkeypatch):
   del config["study"]
   config["training"].update(epochs=2, evaluate_every=1)
   return config
+
+
+@pytest.mark.parametrize(
+  ("task", "model", "message"),
+  [
+    ("recall", {"name": "survey_cnn"}, "SurveyCNN takes no tokens"),
+    ("mnist1d", {"name": "decoder"}, "is not T, of tokens"),
+    (
+      "recall",
+      {"name": "encoder"},
+      "config.model.name: encoder has a class for each example, and "
+      "config.data one for each token",
+    ),
+    ("mnist1d", {"name": "encoder", "vocab_size": 3}, "vocab_size: unknown"),
+  ],
+)
+def test_a_model_fits_its_data(task, model, message):
+  config = importlib.import_module(f"configs.sequence.{task}").get_config()
+  config = config.to_dict()
+  if model["name"] == "survey_cnn":
+    config["model"] = model
+  else:
+    config["model"].update(model)
+  with pytest.raises(UserError, match=message):
+    Trial(config)
+
+
+def test_a_sequence_task_is_trained_judged_and_shipped(tmp_path):
+  """By the smallest loss, in batches by length."""
+  config = listops.get_config("linear,short").to_dict()
+  config["data"].update(num_train=64, num_validation=32, num_test=32)
+  config["model"].update(features=16, num_heads=2, hidden_features=8)
+  config["training"].update(epochs=3, batch_size=16, best="loss")
+  config["training"]["buckets"] = (50,)
+  folder = RunFolder.open(tmp_path, config)
+  trial = Trial(config)
+  result = trial.train(folder)
+  losses = [
+    row["validation/loss"] for row in folder.read_lines("metrics.jsonl")
+  ]
+  assert result["validation/loss"] == min(losses)
+  assert result["epoch"] == 1 + losses.index(min(losses))
+  # Buckets change no number but by rounding.
+  whole = evaluate(trial.trained(folder), trial.source.load("test"))
+  assert result["test/loss"] == pytest.approx(whole["loss"], rel=1e-4)
+  (row,) = trial.ship(folder)
+  assert row["jax_accuracy"] == pytest.approx(result["test/accuracy"])
+  assert row["differs"] == 0
 
 
 def test_test_data_is_read_after_the_last_choice(config, tmp_path, monkeypatch):

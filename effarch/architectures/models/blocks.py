@@ -210,7 +210,7 @@ class Transformer(nnx.Module):
     if positions == "learned":
       self.places = nnx.Embed(length, features, **kinds)
     # What a mixer that takes these is given, unless its config says it.
-    offered = {"num_heads": num_heads, "max_length": length}
+    offered: dict[str, Any] = {"num_heads": num_heads, "max_length": length}
 
     def make_block(layer: int) -> Block:
       place = layer % len(mixers)

@@ -231,6 +231,7 @@ class Decoder(Transformer):
 
   def _logits(self, x):
     if self.classifier is None:
+      assert isinstance(self.embedding, nnx.Embed)  # It takes tokens.
       return self.embedding.attend(x).astype(jnp.float32)
     return self.classifier(x).astype(jnp.float32)
 

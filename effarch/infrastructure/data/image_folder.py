@@ -9,7 +9,6 @@ import io
 import os
 import pathlib
 import tempfile
-from collections.abc import Iterable
 
 import numpy as np
 import pooch
@@ -17,6 +16,7 @@ from PIL import Image
 
 from effarch.errors import UserError
 from effarch.infrastructure.data import files
+from effarch.infrastructure.data.class_tree import ClassTree
 from effarch.infrastructure.data.dataset import (
   Dataset,
   Source,
@@ -89,31 +89,21 @@ class ImageFolder(Source):
     check_split(split)
     if split == "test":
       return self._read(self._images("test"))
-    train, validation = self._hold_out(
-      self._read(self._images("train")), self.validation_fraction
+    train, validation = hold_out(
+      self._read(self._images("train")),
+      self.validation_fraction,
+      self.split_seed,
+      str(self._tree.path),
     )
     return train if split == "train" else validation
 
-  def _hold_out(self, dataset, fraction):
-    return hold_out(dataset, fraction, self.split_seed, str(self._tree.path))
-
   @functools.cached_property
-  def _tree(self) -> _Tree:
-    return _Tree(pathlib.Path(self.path).expanduser())
+  def _tree(self) -> ClassTree:
+    return ClassTree(pathlib.Path(self.path).expanduser(), "image")
 
   def _images(self, part: str) -> dict[str, str]:
     """Returns the class of every image of `part` by its name."""
-    tree = self._tree
-    if part in tree.parts:
-      return tree.parts[part]
-    # Split by name, so that no image of the other part is ever decoded.
-    names, labels = zip(*tree.parts[""].items(), strict=True)
-    rest, test = self._hold_out(
-      Dataset(np.array(names), tree.numbers(labels), tree.classes),
-      self.test_fraction,
-    )
-    chosen = test if part == "test" else rest
-    return {str(name): tree.parts[""][name] for name in chosen.inputs}
+    return self._tree.select(part, self.test_fraction, self.split_seed)
 
   def _read(self, images: dict[str, str]) -> Dataset:
     """Returns pixels and labels, from the cache if it has them."""
@@ -161,80 +151,6 @@ class ImageFolder(Source):
       size = (self.image_size, self.image_size)
       image = image.resize(size, Image.Resampling.BILINEAR)
     return image
-
-
-class _Tree:
-  """The names of the images, and what they say.
-
-  `parts` has the class of every image by its name, under `train` and `test`,
-  or under `""` where the folder has neither.
-  """
-
-  def __init__(self, path: pathlib.Path):
-    self.path = path
-    entries = files.listing(path)
-    # One folder around everything says nothing.
-    tops = {name.split("/")[0] for name, _ in entries}
-    bare = len(tops) != 1 or tops <= {"train", "test"}
-    around = "" if bare else f"{tops.pop()}/"
-    inner = [
-      (name.removeprefix(around), is_folder)
-      for name, is_folder in entries
-      if name.startswith(around)
-    ]
-    given = {name.split("/")[0] for name, _ in inner} & {"train", "test"}
-    if len(given) == 1:
-      (lacking,) = {"train", "test"} - given
-      raise UserError(f"{path}: has {given.pop()}/ and no {lacking}/")
-    self.parts: dict[str, dict[str, str]] = {}
-    for part in sorted(given) or [""]:
-      self._add_part(part, f"{part}/" if part else "", around, inner)
-    classes = {
-      part: set(images.values()) for part, images in self.parts.items()
-    }
-    self.classes = tuple(sorted(classes.get("train") or classes[""]))
-    for name in sorted(classes.get("test", set()).difference(self.classes)):
-      raise UserError(f"{path}: test/{name} is a class that train/ lacks")
-
-  def _add_part(self, part, prefix, around, inner) -> None:
-    images = self.parts[part] = {}
-    folders = set()
-    for name, is_folder in inner:
-      if not name.startswith(prefix):
-        continue
-      class_name, *rest = name.removeprefix(prefix).split("/")
-      if is_folder or rest:
-        folders.add(class_name)
-      if is_folder or not (part or rest):
-        continue  # What lies beside the classes, such as a README, is no image.
-      if len(rest) != 1:
-        raise UserError(
-          f"{self.path}: {around}{name} lies in no class's folder"
-        )
-      images[around + name] = class_name
-    for class_name in sorted(folders.difference(images.values())):
-      folder = f"{around}{prefix}{class_name}"
-      raise UserError(f"{self.path}: {folder}/ holds no image")
-    if not images:
-      raise UserError(f"{self.path}: holds no {prefix}<class>/<image>")
-
-  def numbers(self, names: Iterable[str]) -> np.ndarray:
-    """Returns the labels that stand for the names of classes."""
-    places = {name: place for place, name in enumerate(self.classes)}
-    return np.array([places[name] for name in names], np.int32)
-
-  def fingerprint(self) -> tuple:
-    """Changes when a file is added, removed, or written anew."""
-    names = [name for images in self.parts.values() for name in images]
-    if self.path.is_file():
-      paths = [self.path]
-    else:
-      paths = [self.path / name for name in names]
-    try:
-      stats = [(s.st_size, s.st_mtime_ns) for s in map(os.stat, paths)]
-    except OSError as error:
-      raise UserError(f"{error.filename}: {error.strerror}") from error
-    return (str(self.path.resolve()), names, stats)
 
 
 def _read_cache(cache: pathlib.Path) -> tuple[np.ndarray, np.ndarray] | None:
