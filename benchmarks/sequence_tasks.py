@@ -1,9 +1,9 @@
 """What token mixers reach on sequence tasks, at one budget.
 
-  python -m benchmarks.sequence_tasks --workdir=runs/sequence_tasks
+  python -m benchmarks.sequence_tasks --workdir=runs/sequence_tasks --text=FILE
 
 Trains each mixer on each task from several seeds by the tasks' own configs,
-and writes what their run folders tell to `results/sequence_tasks_cpu.json`.
+and writes what the run folders tell to `results/sequence_tasks_cpu.json`.
 Stopped, it goes on; several of these share the work, as a folder that one
 trains in is passed over by the others.
 """
@@ -11,6 +11,7 @@ trains in is passed over by the others.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import importlib
 import itertools
 import json
@@ -23,90 +24,131 @@ from effarch.errors import UserError
 from effarch.infrastructure.training import RunFolder
 
 RESULTS = pathlib.Path("results/sequence_tasks_cpu.json")
-# The config of each task, with what its variant has after the mixer.
-TASKS = {
-  "recall": ("configs.sequence.recall", ""),
-  "listops_short": ("configs.lra.listops", ",short"),
-  "mnist1d": ("configs.sequence.mnist1d", ""),
-}
 SEEDS = (0, 1, 2)
-_KEPT = ("epoch", "validation/accuracy", "test/accuracy", "test/loss")
-_COST = ("params", "macs", "train_seconds")
+_KEPT = ("epoch", "test/accuracy", "test/loss", "train_seconds")
 
 
-def variant(task: str, mixer: str, seed: int) -> str:
-  """Returns what `--config` has after the file's colon."""
-  return f"{mixer}{TASKS[task][1]},seed={seed}"
+@dataclasses.dataclass(frozen=True)
+class Task:
+  """A config and how it is asked.
+
+  Args:
+    module: of the config.
+    variant: after the mixer.
+    mixers: those compared.
+  """
+
+  module: str
+  variant: str
+  mixers: tuple[str, ...]
 
 
-def possible(task: str, mixer: str) -> bool:
-  """Whether a mixer can do a task: recall is a decoder's."""
-  return task != "recall" or ATTENTION[mixer].supports.causal
+_ALL = (
+  *("full", "sliding_window", "longformer", "reformer", "linformer"),
+  *("linear", "performer", "retnet", "gated_linear", "delta", "gated_delta"),
+  *("mamba2", "s4d", "fnet", "gmlp", "aft", "hyena"),
+)
+TASKS = {
+  "recall": Task(
+    *("configs.sequence.recall", ""),
+    tuple(name for name in _ALL if ATTENTION[name].supports.causal),
+  ),
+  "listops_short": Task("configs.lra.listops", ",short", _ALL),
+  "mnist1d": Task("configs.sequence.mnist1d", "", _ALL),
+  "language": Task(
+    *("configs.sequence.language", ",features=64,hidden=128"),
+    ("full", "sliding_window", "linear", "gated_linear", "delta", "mamba2"),
+  ),
+}
 
 
 def train(
-  task: str, mixer: str, seed: int, workdir: pathlib.Path
-) -> dict[str, Any] | None:
-  """Trains, or goes on; None where another process does."""
-  module, _ = TASKS[task]
-  chosen = variant(task, mixer, seed)
-  config = importlib.import_module(module).get_config(chosen).to_dict()
+  task: str,
+  mixer: str,
+  seed: int,
+  workdir: pathlib.Path,
+  text: pathlib.Path | None = None,
+) -> None:
+  """Trains, or goes on, unless another process does.
+
+  Args:
+    task: a key of `TASKS`.
+    mixer: a key of `ATTENTION`.
+    seed: of the parameters and of the order of examples.
+    workdir: of all run folders.
+    text: what language is modelled of.
+  """
+  module = TASKS[task].module
+  variant = f"{mixer}{TASKS[task].variant},seed={seed}"
+  config = importlib.import_module(module).get_config(variant).to_dict()
   file = module.replace(".", "/") + ".py"
+  command = f"python -m experiments.train --config={file}:{variant}"
+  if text is not None:
+    config["data"]["path"] = str(text)
+    command += f" --config.data.path={text.name}"
   folder = RunFolder.open(
-    workdir / task / f"{mixer},seed={seed}",
-    config,
-    f"python -m experiments.train --config={file}:{chosen}",
+    workdir / task / f"{mixer},seed={seed}", config, command
   )
   try:
-    return Trial(config).train(folder)
+    Trial(config).train(folder)
   except UserError as error:
     if "another process" not in str(error):
       raise
-    return None
 
 
-def row(folder: RunFolder) -> dict[str, Any]:
-  """Returns what the results keep of one run."""
-  result, config = folder.read("result.json"), folder.read("config.json")
-  provenance = folder.read_lines("provenance.jsonl")[-1]
-  return {
-    **{name: result[name] for name in (*_KEPT, *_COST)},
-    "model": config["model"],
-    "curve": [
-      line["validation/accuracy"] for line in folder.read_lines("metrics.jsonl")
-    ],
-    "provenance": provenance,
-  }
-
-
-def collect(workdir: pathlib.Path) -> list[dict[str, Any]]:
-  """Returns the rows of all runs that are finished."""
-  rows = []
-  for task, mixer in itertools.product(TASKS, ATTENTION):
-    for path in sorted((workdir / task).glob(f"{mixer},seed=*")):
-      folder = RunFolder(path)
-      if folder.has("result.json"):
-        seed = int(path.name.partition("seed=")[2])
-        found = {"task": task, "mixer": mixer, "seed": seed}
-        rows.append({**found, **row(folder)})
-  return rows
+def collect(workdir: pathlib.Path) -> dict[str, Any]:
+  """Returns what all finished runs tell; equal parts of them once."""
+  found: dict[str, Any] = {"models": [], "runs": []}
+  for task, mixer, seed in itertools.product(TASKS, ATTENTION, SEEDS):
+    folder = RunFolder(workdir / task / f"{mixer},seed={seed}")
+    if not folder.has("result.json"):
+      continue
+    result, config = folder.read("result.json"), folder.read("config.json")
+    named = {"task": task, "mixer": mixer}
+    model = {
+      **named,
+      "params": result["params"],
+      "macs": result["macs"],
+      "config": config["model"],
+    }
+    if model not in found["models"]:
+      found["models"].append(model)
+    *_, start = folder.read_lines("provenance.jsonl")
+    found["runs"].append(
+      {
+        **named,
+        "seed": seed,
+        **{name: result[name] for name in _KEPT},
+        "validation": [
+          line[f"validation/{config['training']['best']}"]
+          for line in folder.read_lines("metrics.jsonl")
+        ],
+        "provenance": start,
+      }
+    )
+  return found
 
 
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
   parser.add_argument("--workdir", type=pathlib.Path, required=True)
+  parser.add_argument("--text", type=pathlib.Path)
+  parser.add_argument("--json", type=pathlib.Path, default=RESULTS)
   parser.add_argument("--tasks", nargs="*", default=list(TASKS))
-  parser.add_argument("--mixers", nargs="*", default=list(ATTENTION))
+  parser.add_argument("--mixers", nargs="*", default=list(_ALL))
   parser.add_argument("--seeds", nargs="*", type=int, default=SEEDS)
   asked = parser.parse_args()
+  if "language" in asked.tasks and asked.text is None:
+    parser.error("the task language needs --text=FILE")
   for seed, mixer, task in itertools.product(
     asked.seeds, asked.mixers, asked.tasks
   ):
-    if possible(task, mixer):
-      train(task, mixer, seed, asked.workdir)
-  rows = collect(asked.workdir)
-  RESULTS.write_text(json.dumps(rows, indent=1) + "\n")
-  print(f"{RESULTS}: {len(rows)} runs")
+    if mixer in TASKS[task].mixers:
+      text = asked.text if task == "language" else None
+      train(task, mixer, seed, asked.workdir, text)
+  found = collect(asked.workdir)
+  asked.json.write_text(json.dumps(found, indent=1) + "\n")
+  print(f"{asked.json}: {len(found['runs'])} runs")
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ def main(argv: list[str]) -> None:
     print(
       f"{folder.path / row['file']}: {row['size_bytes']:,} bytes, accuracy "
       f"{row['accuracy']:.4f} (in JAX {row['jax_accuracy']:.4f}, "
-      f"{row['differs']} images differ), {row['latency_us']:.0f} us, p99 "
+      f"{row['differs']} answers differ), {row['latency_us']:.0f} us, p99 "
       f"{row['latency_p99_us']:.0f} us"
     )
 

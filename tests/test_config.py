@@ -123,7 +123,7 @@ def test_a_bare_word_in_front_is_the_first_keys_value():
   assert parse_variant("short", **defaults).mixer == "full"
   assert parse_variant("mixer=local", **defaults).mixer == "local"
   for text in ("seed=2,linear", "linear,local", "mixr=local"):
-    with pytest.raises(UserError, match="did you mean|choose from"):
+    with pytest.raises(UserError, match=r"did you mean|choose from"):
       parse_variant(text, **defaults)
   # Where the first is no string, a bare word is a key.
   with pytest.raises(UserError, match="variant 'linear'"):

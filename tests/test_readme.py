@@ -35,6 +35,14 @@ SHORT = [
   "--config.training.batch_size=8",
   "--config.model.width_multiplier=0.05",
 ]
+SHORT_SEQUENCES = [
+  *SHORT[:2],
+  "--config.model.features=16",
+  "--config.model.hidden_features=8",
+]
+FEW = [
+  f"--config.data.num_{part}=16" for part in ("train", "validation", "test")
+]
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +80,14 @@ def test_every_command_runs(images, tmp_path):
     words = shlex.split(command.replace("data/cifar10-jpeg", str(images)))
     assert words[:2] == ["python", "-m"], command
     words[0] = sys.executable
-    if "experiments.train" in words:
+    if "configs/lra" in command:
+      words += [*SHORT_SEQUENCES, *FEW, f"--workdir={tmp_path}/runs/{command}"]
+    elif "configs/sequence" in command:
+      (tmp_path / "text.txt").write_text("to be or not to be " * 500)
+      words.remove("--config.data.path=text.txt")
+      words += [*SHORT_SEQUENCES, f"--config.data.path={tmp_path}/text.txt"]
+      words += [f"--workdir={tmp_path}/runs/sequence/language/mamba2"]
+    elif "experiments.train" in words:
       words += SHORT
       words += [
         "--config.data.name=image_folder",

@@ -15,6 +15,8 @@ from jaxtyping import Array, Bool, Float, Int
 
 # The score of a key that is not seen. No infinity: it has no differences.
 UNSEEN = -1e30
+# Scores of all heads that a CPU takes at once; in turns, more are faster.
+AT_ONCE = 2**20
 
 
 def weigh(
@@ -113,7 +115,7 @@ def scan_chunks(
 def each_head(
   one_head: Callable[[Array, Array], Any], like: Float[Array, "B T N H"]
 ) -> Any:
-  """Calls for each of batch and heads: in turns on CPUs, else all at once.
+  """Calls for each of batch and heads: many in turns on CPUs, else at once.
 
   Args:
     one_head: from the places in batch and heads to arrays.
@@ -122,9 +124,10 @@ def each_head(
   Returns:
     The arrays, with `B N` in front.
   """
-  batch, _, heads, _ = like.shape
+  batch, length, heads, _ = like.shape
   places = jnp.divmod(jnp.arange(batch * heads), heads)
-  if jax.default_backend() == "cpu":
+  scores = batch * heads * length**2
+  if jax.default_backend() == "cpu" and scores > AT_ONCE:
     found = lax.map(lambda both: one_head(*both), places)
   else:
     found = jax.vmap(one_head)(*places)

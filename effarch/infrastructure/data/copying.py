@@ -11,7 +11,11 @@ import dataclasses
 import numpy as np
 
 from effarch.infrastructure.data.dataset import UNASKED, Dataset, Source
-from effarch.infrastructure.data.draw import check_sizes, random_state
+from effarch.infrastructure.data.draw import (
+  check_sizes,
+  random_state,
+  token_type,
+)
 
 SEPARATOR = 1
 _FIRST_SYMBOL = 2
@@ -45,6 +49,7 @@ class Copying(Source):
 
   def __post_init__(self):
     check_sizes(
+      self.seed,
       num_symbols=self.num_symbols,
       length=self.length,
       num_train=self.num_train,
@@ -81,7 +86,7 @@ class Copying(Source):
     separators = np.full((len(strings), 1), SEPARATOR)
     inputs = np.concatenate([strings, separators, strings[:, :-1]], axis=1)
     labels = np.concatenate([np.full(shape, UNASKED), strings], axis=1)
-    dtype = np.int16 if self.vocab_size <= 2**15 else np.int32
+    dtype = token_type(self.vocab_size)
     return Dataset(
       inputs.astype(dtype), labels.astype(np.int32), self.class_names
     )

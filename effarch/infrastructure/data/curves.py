@@ -29,7 +29,7 @@ _WAYS = 128
 # A dash turns by the sum of two draws from -6 to 6, each twice 1/128 turn: at
 # most 68 degrees, half of them in the gap.
 _MAX_TURN = 6
-_PROPOSALS = 8
+_PROPOSALS = 6
 # How many dashes a curve that has no room to go on loses, one drawn of these.
 _LOSSES = np.array([1] * 8 + [2] * 5 + [4] * 2 + [6])
 

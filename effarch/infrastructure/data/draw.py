@@ -18,12 +18,19 @@ def random_state(seed: int, split: str) -> np.random.RandomState:
   return np.random.RandomState([seed, _SPLITS[split]])
 
 
-def check_sizes(**sizes: int) -> None:
-  """Refuses how many examples can't be drawn.
+def check_sizes(seed: int, **sizes: int) -> None:
+  """Refuses a seed that there is not, and numbers that are not positive.
 
   Raises:
-    ValueError: one is not positive.
+    ValueError: `seed` or one of `sizes` is out of its range.
   """
+  if not 0 <= seed < 2**32:
+    raise ValueError(f"seed: {seed} is not in [0, 2**32)")
   for name, size in sizes.items():
     if size < 1:
       raise ValueError(f"{name}: {size} is not positive")
+
+
+def token_type(vocab_size: int) -> type[np.signedinteger]:
+  """Returns the type that tokens of so many kinds are kept as."""
+  return np.int16 if vocab_size <= 2**15 else np.int32

@@ -12,7 +12,11 @@ import dataclasses
 import numpy as np
 
 from effarch.infrastructure.data.dataset import UNASKED, Dataset, Source
-from effarch.infrastructure.data.draw import check_sizes, random_state
+from effarch.infrastructure.data.draw import (
+  check_sizes,
+  random_state,
+  token_type,
+)
 
 TRIGGER = 1
 _FIRST_SYMBOL = 2
@@ -45,6 +49,7 @@ class InductionHeads(Source):
 
   def __post_init__(self):
     check_sizes(
+      self.seed,
       num_symbols=self.num_symbols,
       num_train=self.num_train,
       num_validation=self.num_validation,
@@ -85,5 +90,5 @@ class InductionHeads(Source):
     inputs[:, -1] = TRIGGER
     labels = np.full(shape, UNASKED, np.int32)
     labels[:, -1] = inputs[rows, places + 1]
-    dtype = np.int16 if self.vocab_size <= 2**15 else np.int32
+    dtype = token_type(self.vocab_size)
     return Dataset(inputs.astype(dtype), labels, self.class_names)

@@ -71,6 +71,7 @@ class ListOps(Source):
 
   def __post_init__(self):
     check_sizes(
+      self.seed,
       max_depth=self.max_depth,
       num_train=self.num_train,
       num_validation=self.num_validation,

@@ -76,6 +76,7 @@ class MNIST1D(Source):
 
   def __post_init__(self):
     check_sizes(
+      self.seed,
       num_train=self.num_train,
       num_validation=self.num_validation,
       num_test=self.num_test,

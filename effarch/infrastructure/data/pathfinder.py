@@ -31,7 +31,7 @@ from effarch.infrastructure.data.dataset import Dataset, Source, check_split
 _CHUNK = 256
 # An image is given up where its long curves are not whole by then.
 _STEPS_PER_DASH = 14
-_TRIES_PER_SHORT_DASH = 8
+_TRIES_PER_SHORT_DASH = 6
 # Discs lie alike if they are in the same of so many rows and columns, and as
 # many such steps apart.
 _CELLS = 6
@@ -79,6 +79,7 @@ class Pathfinder(Source):
     if self.num_distractors < 0:
       raise ValueError(f"num_distractors: {self.num_distractors} is negative")
     draw.check_sizes(
+      self.seed,
       num_train=self.num_train,
       num_validation=self.num_validation,
       num_test=self.num_test,

@@ -11,7 +11,11 @@ import dataclasses
 import numpy as np
 
 from effarch.infrastructure.data.dataset import UNASKED, Dataset, Source
-from effarch.infrastructure.data.draw import check_sizes, random_state
+from effarch.infrastructure.data.draw import (
+  check_sizes,
+  random_state,
+  token_type,
+)
 
 # What fills the places that are neither pair nor query; padding, token 0,
 # would tell a model that the sequence has ended.
@@ -61,6 +65,7 @@ class AssociativeRecall(Source):
 
   def __post_init__(self):
     check_sizes(
+      self.seed,
       num_pairs=self.num_pairs,
       num_train=self.num_train,
       num_validation=self.num_validation,
@@ -112,7 +117,7 @@ class AssociativeRecall(Source):
     values += _FIRST_KEY + self.num_keys
     end = 2 * self.num_pairs
     queries = end + 2 * self._gaps(random, rows)
-    dtype = np.int16 if self.vocab_size <= 2**15 else np.int32
+    dtype = token_type(self.vocab_size)
     inputs = np.full((rows, self.length), BLANK, dtype)
     if self.random_filler:
       inputs[:] = random.randint(_FIRST_KEY, self.vocab_size, inputs.shape)

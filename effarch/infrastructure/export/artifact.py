@@ -13,6 +13,7 @@ from flax import nnx
 
 from effarch.infrastructure.cost import latencies
 from effarch.infrastructure.data import Dataset, decode
+from effarch.infrastructure.data.dataset import UNASKED
 from effarch.infrastructure.export.litert import convert, quantize_int8
 from effarch.infrastructure.runtime import LiteRTModel
 from effarch.infrastructure.training import RunFolder, processor
@@ -48,8 +49,8 @@ def ship(
   Returns:
     What `artifacts/<precision>.json` holds: `file`, `precision`,
     `size_bytes`, `accuracy` and `validation_accuracy` of the file in its
-    runtime, `jax_accuracy`, and `differs`, the number of test examples on
-    which file and JAX model disagree.
+    runtime, `jax_accuracy`, and `differs`, the number of test examples (or of
+    their tokens) on which file and JAX model disagree.
   """
   one = jax.eval_shape(decode, test.inputs[:1])
   float_file = convert(model, one)
@@ -67,11 +68,11 @@ def ship(
       "file": name,
       "precision": precision,
       "size_bytes": (folder.path / name).stat().st_size,
-      "accuracy": float(np.mean(answers == test.labels)),
-      "validation_accuracy": float(
-        np.mean(_classes(shipped, validation) == validation.labels)
+      "accuracy": _accuracy(answers, test),
+      "validation_accuracy": _accuracy(
+        _classes(shipped, validation), validation
       ),
-      "jax_accuracy": float(np.mean(expected == test.labels)),
+      "jax_accuracy": _accuracy(expected, test),
       "differs": int(np.sum(answers != expected)),
     }
     folder.write(f"artifacts/{precision}.json", row)
@@ -117,7 +118,7 @@ def time_artifacts(folders: Sequence[RunFolder]) -> None:
 def predictions(
   model: nnx.Module, dataset: Dataset, batch_size: int = 500
 ) -> np.ndarray:
-  """Returns the likeliest class of each example by the JAX model, `N`."""
+  """Returns the likeliest classes by the JAX model, `N` or `N T`."""
   graphdef, state = nnx.split(model)
 
   @jax.jit
@@ -129,6 +130,11 @@ def predictions(
     for start in range(0, len(dataset), batch_size)
   ]
   return np.concatenate(batches)
+
+
+def _accuracy(answers: np.ndarray, dataset: Dataset) -> float:
+  asked = dataset.labels != UNASKED
+  return float(np.mean(answers[asked] == dataset.labels[asked]))
 
 
 def _classes(model: LiteRTModel, dataset: Dataset) -> np.ndarray:

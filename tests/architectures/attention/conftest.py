@@ -12,6 +12,7 @@ from effarch.architectures.attention import (
   full,
   gated_linear,
   recurrence,
+  softmax,
   top_k,
 )
 
@@ -24,8 +25,12 @@ def float64():
 
 @pytest.fixture
 def small_chunks(monkeypatch):
-  """11 tokens are two whole chunks and a rest; 37 also of causal stages."""
+  """11 tokens are two whole chunks and a rest; 37 also of causal stages.
+
+  And heads take turns.
+  """
   for module in (delta, full, gated_linear, recurrence):
     monkeypatch.setattr(module, "CHUNK", 4)
   for module in (columns, top_k):
     monkeypatch.setattr(module, "_BLOCKS", 3)
+  monkeypatch.setattr(softmax, "AT_ONCE", 0)

@@ -99,3 +99,13 @@ def test_all_ends_of_long_curves_have_room_for_a_disc(drawn):
       for number, curve in enumerate(image):
         if number != one and curve.max() > NOWHERE:
           assert least(ends[one], curve.reshape(-1, 2)) >= 5.18
+
+
+def test_a_curve_that_is_stuck_goes_on_from_its_other_end():
+  curves = Curves(np.random.RandomState(0), 128, (12, 12))
+  growing = np.arange(128)
+  for step in range(100):
+    curves.grow_long(growing, step % 2)
+    growing = growing[~curves.are_whole(growing)]
+  # From one end alone, 60 % come as far.
+  assert len(growing) < 0.3 * 128

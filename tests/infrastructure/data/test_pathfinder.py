@@ -54,10 +54,10 @@ def test_discs_are_on_one_curve_where_the_label_says_so(settings, count):
   assert dataset.class_names == ("apart", "connected")
 
 
-@pytest.fixture(scope="module", params=[14, 6])
+@pytest.fixture(scope="module", params=[9, 6])
 def parts(request):
   source = Pathfinder(
-    contour_length=request.param, num_train=2500, num_validation=2500
+    contour_length=request.param, num_train=2000, num_validation=2000
   )
   return source.load("train"), source.load("validation")
 
@@ -96,7 +96,7 @@ def brightness(dataset):
   [middles_of_discs, distance_of_discs, coarse_pixels, brightness],
 )
 def test_what_is_seen_without_following_curves_tells_nothing(parts, features):
-  # By chance alone, 2500 answers are 50 % right, give or take 1 %.
+  # By chance, 2000 answers are 50 % right, give or take 1.1 %.
   for model in (
     HistGradientBoostingClassifier(max_iter=40, max_leaf_nodes=15),
     LogisticRegression(C=1e-3, max_iter=500),
@@ -106,9 +106,9 @@ def test_what_is_seen_without_following_curves_tells_nothing(parts, features):
 
 def test_classes_are_equally_frequent_and_no_image_comes_twice(parts):
   images = np.concatenate([part.inputs for part in parts])
-  assert len(np.unique(images, axis=0)) == 5000
+  assert len(np.unique(images, axis=0)) == 4000
   for part in parts:
-    assert abs(part.labels.mean() - 0.5) < 0.02
+    assert abs(part.labels.mean() - 0.5) < 0.025
 
 
 def test_size_draws_the_same_images_finer():
@@ -130,7 +130,7 @@ def test_discs_have_their_size_and_dashes_their_grey(size, radius):
   assert (np.where(images < 192, images, 0).max((1, 2)) >= 150).all()
   # Of the discs' soft edges, the inner half is brighter than the dashes.
   area = (images > 191).sum() / 60
-  np.testing.assert_allclose(area, np.pi * (radius - 0.25) ** 2, rtol=0.1)
+  np.testing.assert_allclose(area, np.pi * (radius - 0.25) ** 2, rtol=0.15)
 
 
 def test_distractors_are_drawn_beside_the_same_number_of_long_curves():
@@ -179,9 +179,12 @@ def test_seed_and_split_decide_the_images():
 @pytest.mark.parametrize(
   ("settings", "digest"),
   [
-    ({}, "?"),
-    ({"size": 48, "contour_length": 9, "seed": 5}, "?"),
-    ({"size": 128, "contour_length": 6, "num_distractors": 15}, "?"),
+    ({}, "010a0e1f4a4fa626"),
+    ({"size": 48, "contour_length": 9, "seed": 5}, "8ca4efaa55cdc904"),
+    (
+      {"size": 128, "contour_length": 6, "num_distractors": 15},
+      "56d8ffae83b3dacd",
+    ),
   ],
 )
 def test_images_are_the_same_on_every_machine(settings, digest):

@@ -108,3 +108,13 @@ def test_pictures_have_no_buckets():
 def test_buckets_are_growing_lengths(buckets):
   with pytest.raises(ValueError, match="are no growing lengths"):
     Loop(epochs=1, batch_size=1, buckets=buckets)
+
+
+def test_a_loop_refuses_more_than_there_is():
+  with pytest.raises(UserError, match="batch_size: 68 is more than the 67"):
+    Loop(epochs=1, batch_size=68).steps_per_epoch(67)
+  for wrong in ({"epochs": 0}, {"batch_size": 0}, {"steps_per_dispatch": -1}):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+      Loop(**{"epochs": 1, "batch_size": 1, **wrong})
+  with pytest.raises(ValueError, match=r"best: 'los' is unknown; .* 'loss'"):
+    Loop(epochs=1, batch_size=1, best="los")
