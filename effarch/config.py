@@ -191,4 +191,7 @@ def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-  return value.to_dict() if isinstance(value, ConfigDict) else value
+  if isinstance(value, ConfigDict):
+    return value.to_dict()
+  # What was a tuple came back from JSON as a list.
+  return tuple(value) if isinstance(value, list) else value
