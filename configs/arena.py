@@ -70,6 +70,7 @@ def sequence_config(
     },
   )
   size = Size(t=length, c=chosen.features, n=chosen.heads, w=chosen.window)
+  layers = mixers(chosen.mixer, size)
   fitted = fit(
     *("decoder" if model == "decoder" else "encoder", chosen.mixer, size),
     *(chosen.depth, chosen.hidden),
@@ -83,7 +84,7 @@ def sequence_config(
         "features": chosen.features,
         "num_heads": chosen.heads,
         **fitted,
-        "mixers": mixers(chosen.mixer, size),
+        "mixers": layers,
         "norm": "pre",
         "feed_forward": "swiglu",
         "positions": "learned",
@@ -148,9 +149,14 @@ def fit(
 
 @functools.cache
 def cost(model: str, names: str, size: Size, depth: int, hidden: int) -> Budget:
-  """Returns what a model of two tokens and two classes costs."""
-  made = nnx.eval_shape(
-    lambda: MODELS[model](
+  """Returns what a model of two tokens and two classes costs.
+
+  Raises:
+    UserError: there is no such model.
+  """
+
+  def make():
+    return MODELS[model](
       (size.t,),
       2,
       vocab_size=2,
@@ -161,6 +167,10 @@ def cost(model: str, names: str, size: Size, depth: int, hidden: int) -> Budget:
       mixers=mixers(names, size),
       rngs=nnx.Rngs(0),
     )
-  )
+
+  try:
+    made = nnx.eval_shape(make)
+  except ValueError as error:
+    raise UserError(str(error)) from None
   report = measure(made, jax.ShapeDtypeStruct((1, size.t), "int32"))
   return Budget(report.params, report.macs)

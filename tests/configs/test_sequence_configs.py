@@ -132,7 +132,7 @@ def test_a_wrong_mixer_is_told(data):
 
 
 def test_a_mixer_that_looks_ahead_is_no_decoders(data):
-  with pytest.raises(ValueError, match=r"mixers: FNet is not causal"):
+  with pytest.raises(UserError, match=r"mixers: FNet is not causal"):
     config_of("configs.sequence.recall", "fnet", data)
 
 
