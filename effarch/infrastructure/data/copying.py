@@ -10,19 +10,15 @@ import dataclasses
 
 import numpy as np
 
-from effarch.infrastructure.data.dataset import UNASKED, Dataset, Source
-from effarch.infrastructure.data.draw import (
-  check_sizes,
-  random_state,
-  token_type,
-)
+from effarch.infrastructure.data.dataset import UNASKED, Dataset
+from effarch.infrastructure.data.generated import Recited, check_positive
 
 SEPARATOR = 1
 _FIRST_SYMBOL = 2
 
 
 @dataclasses.dataclass(frozen=True)
-class Copying(Source):
+class Copying(Recited):
   """`x1 ... xn SEPARATOR x1 ... x(n-1)`, from the separator on asked for more.
 
   The label of the separator is `x1`, that of `x1` after it is `x2`, and so
@@ -34,37 +30,20 @@ class Copying(Source):
     num_symbols: how many symbols the string is drawn from, each as likely.
     length: n, how many symbols are copied; an example has twice as many
       tokens.
-    num_train: how many examples are drawn to train on.
-    num_validation: how many to decide by.
-    num_test: how many to report on.
-    seed: the same seed gives the same examples.
+    **sizes: those of `Generated`.
   """
 
   num_symbols: int = 26
   length: int = 32
   num_train: int = 20_000
-  num_validation: int = 1_000
-  num_test: int = 1_000
-  seed: int = 0
 
   def __post_init__(self):
-    check_sizes(
-      self.seed,
-      num_symbols=self.num_symbols,
-      length=self.length,
-      num_train=self.num_train,
-      num_validation=self.num_validation,
-      num_test=self.num_test,
-    )
+    super().__post_init__()
+    check_positive(num_symbols=self.num_symbols, length=self.length)
 
   @property
   def input_shape(self) -> tuple[int]:
     """How many tokens an example has."""
-    return (2 * self.length,)
-
-  @property
-  def label_shape(self) -> tuple[int]:
-    """A label for each token."""
     return (2 * self.length,)
 
   @property
@@ -73,20 +52,15 @@ class Copying(Source):
     symbols = (f"symbol {number}" for number in range(self.num_symbols))
     return ("<padding>", "<separator>", *symbols)
 
-  @property
-  def vocab_size(self) -> int:
-    """How many tokens there are."""
-    return _FIRST_SYMBOL + self.num_symbols
-
   def load(self, split: str) -> Dataset:
     """Returns one part, drawn anew by the same numbers."""
-    random = random_state(self.seed, split)
-    shape = (getattr(self, f"num_{split}"), self.length)
+    random = self.random(split)
+    shape = (self.num_examples(split), self.length)
     strings = random.randint(_FIRST_SYMBOL, self.vocab_size, shape)
     separators = np.full((len(strings), 1), SEPARATOR)
     inputs = np.concatenate([strings, separators, strings[:, :-1]], axis=1)
     labels = np.concatenate([np.full(shape, UNASKED), strings], axis=1)
-    dtype = token_type(self.vocab_size)
+    dtype = self.token_type
     return Dataset(
       inputs.astype(dtype), labels.astype(np.int32), self.class_names
     )

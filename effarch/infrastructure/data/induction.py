@@ -11,19 +11,15 @@ import dataclasses
 
 import numpy as np
 
-from effarch.infrastructure.data.dataset import UNASKED, Dataset, Source
-from effarch.infrastructure.data.draw import (
-  check_sizes,
-  random_state,
-  token_type,
-)
+from effarch.infrastructure.data.dataset import UNASKED, Dataset
+from effarch.infrastructure.data.generated import Recited, check_positive
 
 TRIGGER = 1
 _FIRST_SYMBOL = 2
 
 
 @dataclasses.dataclass(frozen=True)
-class InductionHeads(Source):
+class InductionHeads(Recited):
   """Random symbols, a trigger among them, and the trigger again at the end.
 
   The last token's label is the symbol that followed the first trigger;
@@ -34,27 +30,16 @@ class InductionHeads(Source):
     num_symbols: how many symbols there are, each as likely. With the trigger
       they are 16, as in Mamba's paper; H3's has 20.
     length: how many tokens an example has; 30 in H3's paper, 256 in Mamba's.
-    num_train: how many examples are drawn to train on.
-    num_validation: how many to decide by.
-    num_test: how many to report on.
-    seed: the same seed gives the same examples.
+    **sizes: those of `Generated`.
   """
 
   num_symbols: int = 15
   length: int = 64
   num_train: int = 20_000
-  num_validation: int = 1_000
-  num_test: int = 1_000
-  seed: int = 0
 
   def __post_init__(self):
-    check_sizes(
-      self.seed,
-      num_symbols=self.num_symbols,
-      num_train=self.num_train,
-      num_validation=self.num_validation,
-      num_test=self.num_test,
-    )
+    super().__post_init__()
+    check_positive(num_symbols=self.num_symbols)
     if self.length < 3:
       raise ValueError(f"length: {self.length} is not at least 3")
 
@@ -64,25 +49,15 @@ class InductionHeads(Source):
     return (self.length,)
 
   @property
-  def label_shape(self) -> tuple[int]:
-    """A label for each token."""
-    return (self.length,)
-
-  @property
   def class_names(self) -> tuple[str, ...]:
     """The tokens."""
     symbols = (f"symbol {number}" for number in range(self.num_symbols))
     return ("<padding>", "<trigger>", *symbols)
 
-  @property
-  def vocab_size(self) -> int:
-    """How many tokens there are."""
-    return _FIRST_SYMBOL + self.num_symbols
-
   def load(self, split: str) -> Dataset:
     """Returns one part, drawn anew by the same numbers."""
-    random = random_state(self.seed, split)
-    shape = (getattr(self, f"num_{split}"), self.length)
+    random = self.random(split)
+    shape = (self.num_examples(split), self.length)
     inputs = random.randint(_FIRST_SYMBOL, self.vocab_size, shape)
     rows = np.arange(len(inputs))
     places = random.randint(self.length - 2, size=len(inputs))
@@ -90,5 +65,5 @@ class InductionHeads(Source):
     inputs[:, -1] = TRIGGER
     labels = np.full(shape, UNASKED, np.int32)
     labels[:, -1] = inputs[rows, places + 1]
-    dtype = token_type(self.vocab_size)
+    dtype = self.token_type
     return Dataset(inputs.astype(dtype), labels, self.class_names)

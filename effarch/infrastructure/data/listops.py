@@ -11,8 +11,8 @@ import dataclasses
 import numpy as np
 
 from effarch.errors import UserError
-from effarch.infrastructure.data.dataset import Dataset, Source, check_split
-from effarch.infrastructure.data.draw import check_sizes, random_state
+from effarch.infrastructure.data.dataset import Dataset, check_split
+from effarch.infrastructure.data.generated import Generated, check_positive
 
 # Numbered from 1, since 0 is padding
 _TOKENS = (*"0123456789", "[MIN", "[MAX", "[MED", "[SM", "]")
@@ -27,7 +27,7 @@ _TRIAL = 1 << 20
 
 
 @dataclasses.dataclass(frozen=True)
-class ListOps(Source):
+class ListOps(Generated):
   """The value, 0 to 9, of such as `[MAX 2 9 [MIN 4 7 ] 0 ]`.
 
   A node is an operation with probability 1/4, else a digit, and at
@@ -51,10 +51,7 @@ class ListOps(Source):
     max_length: every example has fewer tokens.
     max_depth: of the deepest digit; 1 is a digit alone.
     max_args: of one operation.
-    num_train: examples in the training split.
-    num_validation: examples in the validation split.
-    num_test: examples in the test split.
-    seed: the same seed gives the same examples.
+    **sizes: those of `Generated`.
   """
 
   min_length: int = 500
@@ -64,19 +61,13 @@ class ListOps(Source):
   num_train: int = 96_000
   num_validation: int = 2_000
   num_test: int = 2_000
-  seed: int = 0
 
   class_names = tuple("0123456789")
   vocab_size = 1 + len(_TOKENS)
 
   def __post_init__(self):
-    check_sizes(
-      self.seed,
-      max_depth=self.max_depth,
-      num_train=self.num_train,
-      num_validation=self.num_validation,
-      num_test=self.num_test,
-    )
+    super().__post_init__()
+    check_positive(max_depth=self.max_depth)
     if self.min_length < 0:
       raise ValueError(f"min_length: {self.min_length} is negative")
     if self.max_length < self.min_length + 2:
@@ -122,8 +113,8 @@ class ListOps(Source):
 
   def _draw(self, split: str, seen: np.ndarray) -> tuple[Dataset, np.ndarray]:
     """Returns a split without trees of `seen`, and `seen` with its trees."""
-    state = random_state(self.seed, split)
-    size = getattr(self, f"num_{split}")
+    state = self.random(split)
+    size = self.num_examples(split)
     inputs = np.zeros((size, self.max_length), np.int16)
     labels = np.zeros(size, np.int32)
     count = min(max(_MAX_NODES // self.max_length, 1), _MAX_TREES)

@@ -10,8 +10,8 @@ import dataclasses
 
 import numpy as np
 
-from effarch.infrastructure.data.dataset import Dataset, Source
-from effarch.infrastructure.data.draw import check_sizes, random_state
+from effarch.infrastructure.data.dataset import Dataset
+from effarch.infrastructure.data.generated import Generated
 
 _SHAPES = np.array(
   [
@@ -39,7 +39,7 @@ _LENGTH = 40
 
 
 @dataclasses.dataclass(frozen=True)
-class MNIST1D(Source):
+class MNIST1D(Generated):
   """Digits as short signals, which tell models apart better than MNIST.
 
   A shape, moved to begin and end at 0, is padded with 36 to 60 zeros,
@@ -60,27 +60,13 @@ class MNIST1D(Source):
   a human 96 %.
 
   Args:
-    num_train: how many examples are drawn to train on.
-    num_validation: how many to decide by.
-    num_test: how many to report on.
-    seed: the same seed gives the same examples.
+    **sizes: those of `Generated`.
   """
 
   num_train: int = 4_000
-  num_validation: int = 1_000
-  num_test: int = 1_000
-  seed: int = 0
 
   input_shape = (_LENGTH, 1)
   class_names = tuple("0123456789")
-
-  def __post_init__(self):
-    check_sizes(
-      self.seed,
-      num_train=self.num_train,
-      num_validation=self.num_validation,
-      num_test=self.num_test,
-    )
 
   def load(self, split: str) -> Dataset:
     """Returns one part, drawn anew by the same numbers."""
@@ -93,8 +79,8 @@ class MNIST1D(Source):
 
   def _draw(self, split: str) -> tuple[np.ndarray, np.ndarray]:
     """Returns signals and labels as they are before they are standardised."""
-    random = random_state(self.seed, split)
-    rows = getattr(self, f"num_{split}")
+    random = self.random(split)
+    rows = self.num_examples(split)
     labels = random.permutation(np.arange(rows, dtype=np.int32) % 10)
     padding = random.randint(_LEAST_PADDING, _MOST_PADDING + 1, (rows, 1))
     shifts = random.randint(_MAX_TRANSLATION, size=(rows, 1))

@@ -23,9 +23,9 @@ import dataclasses
 
 import numpy as np
 
-from effarch.infrastructure.data import draw
 from effarch.infrastructure.data.curves import SIDE, UNIT, Curves
-from effarch.infrastructure.data.dataset import Dataset, Source, check_split
+from effarch.infrastructure.data.dataset import Dataset
+from effarch.infrastructure.data.generated import Generated
 
 # How many images grow together, as fit a processor's cache.
 _CHUNK = 256
@@ -41,7 +41,7 @@ _WHITE = 255
 
 
 @dataclasses.dataclass(frozen=True)
-class Pathfinder(Source):
+class Pathfinder(Generated):
   """Drawn images, half of them of each class.
 
   Args:
@@ -51,10 +51,8 @@ class Pathfinder(Source):
       has 6 (easy), 9 and 14 (hard).
     num_distractors: how many short curves there are where all find room: of
       5, about 2 do beside curves of 14 dashes, all beside 6.
-    num_train: how many images.
-    num_validation: how many images.
-    num_test: how many images; the Arena has 160,000, 20,000 and 20,000.
-    seed: the same seed gives the same images.
+    **sizes: those of `Generated`; the Arena has 160,000 images, 20,000 and
+      20,000.
   """
 
   size: int = 32
@@ -63,11 +61,11 @@ class Pathfinder(Source):
   num_train: int = 40_000
   num_validation: int = 5_000
   num_test: int = 5_000
-  seed: int = 0
 
   class_names = ("apart", "connected")
 
   def __post_init__(self):
+    super().__post_init__()
     if self.size not in range(32, 257, 16):
       raise ValueError(
         f"size: {self.size} is not a multiple of 16 from 32 to 256"
@@ -78,12 +76,6 @@ class Pathfinder(Source):
       )
     if self.num_distractors < 0:
       raise ValueError(f"num_distractors: {self.num_distractors} is negative")
-    draw.check_sizes(
-      self.seed,
-      num_train=self.num_train,
-      num_validation=self.num_validation,
-      num_test=self.num_test,
-    )
 
   @property
   def input_shape(self) -> tuple[int, ...]:
@@ -92,9 +84,8 @@ class Pathfinder(Source):
 
   def load(self, split: str) -> Dataset:
     """Returns one part, uint8 `N S S 1`."""
-    check_split(split)
-    wanted = getattr(self, f"num_{split}")
-    rng = draw.random_state(self.seed, split)
+    wanted = self.num_examples(split)
+    rng = self.random(split)
     images = np.zeros((wanted, *self.input_shape), np.uint8)
     labels = np.zeros(wanted, np.int32)
     count, waiting = 0, None

@@ -10,12 +10,8 @@ import dataclasses
 
 import numpy as np
 
-from effarch.infrastructure.data.dataset import UNASKED, Dataset, Source
-from effarch.infrastructure.data.draw import (
-  check_sizes,
-  random_state,
-  token_type,
-)
+from effarch.infrastructure.data.dataset import UNASKED, Dataset
+from effarch.infrastructure.data.generated import Recited, check_positive
 
 # What fills the places that are neither pair nor query; padding, token 0,
 # would tell a model that the sequence has ended.
@@ -24,7 +20,7 @@ _FIRST_KEY = 2
 
 
 @dataclasses.dataclass(frozen=True)
-class AssociativeRecall(Source):
+class AssociativeRecall(Recited):
   """Pairs `k1 v1 k2 v2 ...`, then every key once more, with blanks between.
 
   The label of a key that comes again is its value; nothing else is asked, and
@@ -46,10 +42,7 @@ class AssociativeRecall(Source):
     power: in (0, 1]; at 1 all places are equally likely.
     random_filler: puts random keys and values where blanks would be; nothing
       is asked of them.
-    num_train: how many examples are drawn to train on.
-    num_validation: how many to decide by.
-    num_test: how many to report on.
-    seed: the same seed gives the same examples.
+    **sizes: those of `Generated`.
   """
 
   length: int = 64
@@ -59,18 +52,10 @@ class AssociativeRecall(Source):
   power: float = 0.01
   random_filler: bool = False
   num_train: int = 20_000
-  num_validation: int = 1_000
-  num_test: int = 1_000
-  seed: int = 0
 
   def __post_init__(self):
-    check_sizes(
-      self.seed,
-      num_pairs=self.num_pairs,
-      num_train=self.num_train,
-      num_validation=self.num_validation,
-      num_test=self.num_test,
-    )
+    super().__post_init__()
+    check_positive(num_pairs=self.num_pairs)
     for name, least in (
       ("length", 4 * self.num_pairs),
       ("num_keys", self.num_pairs),
@@ -91,33 +76,23 @@ class AssociativeRecall(Source):
     return (self.length,)
 
   @property
-  def label_shape(self) -> tuple[int]:
-    """A label for each token."""
-    return (self.length,)
-
-  @property
   def class_names(self) -> tuple[str, ...]:
     """The tokens."""
     keys = (f"key {number}" for number in range(self.num_keys))
     values = (f"value {number}" for number in range(self.num_values))
     return ("<padding>", "<blank>", *keys, *values)
 
-  @property
-  def vocab_size(self) -> int:
-    """How many tokens there are."""
-    return _FIRST_KEY + self.num_keys + self.num_values
-
   def load(self, split: str) -> Dataset:
     """Returns one part, drawn anew by the same numbers."""
-    random = random_state(self.seed, split)
-    rows = getattr(self, f"num_{split}")
+    random = self.random(split)
+    rows = self.num_examples(split)
     keys = _distinct(random, rows, self.num_keys, self.num_pairs)
     values = _distinct(random, rows, self.num_values, self.num_pairs)
     keys += _FIRST_KEY
     values += _FIRST_KEY + self.num_keys
     end = 2 * self.num_pairs
     queries = end + 2 * self._gaps(random, rows)
-    dtype = token_type(self.vocab_size)
+    dtype = self.token_type
     inputs = np.full((rows, self.length), BLANK, dtype)
     if self.random_filler:
       inputs[:] = random.randint(_FIRST_KEY, self.vocab_size, inputs.shape)

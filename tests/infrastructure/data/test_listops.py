@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from effarch.errors import UserError
-from effarch.infrastructure.data.draw import random_state
 from effarch.infrastructure.data.listops import ListOps
 
 SPLITS = ("train", "validation", "test")
@@ -41,6 +40,11 @@ def small(train=120, validation=60, test=60, **arguments):
   return ListOps(
     num_train=train, num_validation=validation, num_test=test, **arguments
   )
+
+
+def limited(values):
+  names = ("min_length", "max_length", "max_depth", "max_args")
+  return dict(zip(names, values, strict=False))
 
 
 def words(row):
@@ -105,9 +109,25 @@ def test_labels_are_the_values_and_trees_are_in_the_limits(name, split):
 
 @pytest.mark.parametrize("max_depth", [1, 2, 3, 4])
 def test_trees_reach_max_depth_and_max_args(max_depth):
-  source = ListOps(0, 200, max_depth, 3, 5, 4, 1)
+  source = ListOps(
+    min_length=0,
+    max_length=200,
+    max_depth=max_depth,
+    max_args=3,
+    num_train=5,
+    num_validation=4,
+    num_test=1,
+  )
   if max_depth > 1:  # Else there are but ten.
-    source = ListOps(0, 200, max_depth, 3, 500, 1, 1)
+    source = ListOps(
+      min_length=0,
+      max_length=200,
+      max_depth=max_depth,
+      max_args=3,
+      num_train=500,
+      num_validation=1,
+      num_test=1,
+    )
   nodes = [n for row in source.load("train").inputs for n in parsed(row)[1]]
   assert max(depth for depth, _ in nodes) == max_depth
   assert max(args for _, args in nodes) == (3 if max_depth > 1 else 0)
@@ -145,7 +165,7 @@ def test_trees_are_distributed_as_those_of_a_plain_generator():
   # So long that no plain tree comes twice, and so short that a good share of
   # all trees is refused for either limit
   limits = (20, 120)
-  source = ListOps(*limits, max_depth=6, max_args=6, num_train=4000)
+  source = ListOps(**limited(limits), max_depth=6, max_args=6, num_train=4000)
   ours = [features(words(row)) for row in source.load("train").inputs]
   rng = random.Random(0)
   drawn, theirs = 0, []
@@ -159,7 +179,7 @@ def test_trees_are_distributed_as_those_of_a_plain_generator():
   # By chance, one of 40 is 4 errors off for 1 of 400 seeds.
   assert (np.abs(ours.mean(0) - theirs.mean(0)) < 4 * error).all()
   # Of 50,000 trees that were grown, as many are kept.
-  levels = source._grow(random_state(0, "train"), 50_000)
+  levels = source._grow(source.random("train"), 50_000)
   share, other = len(levels[0]) / 50_000, 4000 / drawn
   error = np.sqrt(other * (1 - other) * (1 / 50_000 + 1 / drawn))
   assert abs(share - other) < 4 * error
@@ -189,7 +209,7 @@ def test_lengths_are_distributed_as_computed(arguments):
   low, *rest = arguments
   chance = exact_lengths(*rest)
   chance[: low + 1] = 0
-  source = ListOps(*arguments, num_test=4000)
+  source = ListOps(**limited(arguments), num_test=4000)
   lengths = np.count_nonzero(source.load("test").inputs, axis=1)
   found = np.bincount(lengths, minlength=len(chance)) / len(lengths)
   distance = np.abs(np.cumsum(found) - np.cumsum(chance / chance.sum())).max()
@@ -230,7 +250,15 @@ def test_data_is_the_same_on_every_machine_and_version(arguments, digests):
 
 def test_no_tree_comes_twice_where_few_are_short_enough():
   # 10 digits, and 400, 4,000 and 40,000 lists
-  source = ListOps(0, 7, 2, 4, num_train=4000, num_validation=400, num_test=400)
+  source = ListOps(
+    min_length=0,
+    max_length=7,
+    max_depth=2,
+    max_args=4,
+    num_train=4000,
+    num_validation=400,
+    num_test=400,
+  )
   parts = [source.load(split) for split in SPLITS]
   assert len(set().union(*map(rows, parts))) == 4800
   # A digit is drawn so often that the split drawn first has them all.
@@ -239,10 +267,14 @@ def test_no_tree_comes_twice_where_few_are_short_enough():
 
 
 def test_all_trees_are_found_and_one_more_is_refused():
-  source = ListOps(0, 5, num_train=300, num_validation=60, num_test=50)
+  source = ListOps(
+    min_length=0, max_length=5, num_train=300, num_validation=60, num_test=50
+  )
   found = set().union(*(rows(source.load(split)) for split in SPLITS))
   assert len(found) == 10 + 4 * 10 * 10
-  source = ListOps(0, 5, num_train=301, num_validation=60, num_test=50)
+  source = ListOps(
+    min_length=0, max_length=5, num_train=301, num_validation=60, num_test=50
+  )
   assert len(source.load("validation")) == 60
   with pytest.raises(
     UserError, match=r"only 300 are new and .* num_train lower"
@@ -309,7 +341,14 @@ def test_refuses_what_no_tree_can_meet(arguments, message):
 
 
 def test_the_longest_tree_is_no_error():
-  source = ListOps(11, 13, 2, num_train=1, num_validation=1, num_test=20)
+  source = ListOps(
+    min_length=11,
+    max_length=13,
+    max_depth=2,
+    num_train=1,
+    num_validation=1,
+    num_test=20,
+  )
   dataset = source.load("test")
   assert {len(words(row)) for row in dataset.inputs} == {12}
 

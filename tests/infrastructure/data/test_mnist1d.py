@@ -6,7 +6,7 @@ import pytest
 from scipy.ndimage import gaussian_filter
 from sklearn.linear_model import LogisticRegression
 
-from effarch.infrastructure.data.draw import random_state
+from effarch.infrastructure.data.generated import Generated
 from effarch.infrastructure.data.mnist1d import MNIST1D
 
 SMALL = {"num_train": 60, "num_validation": 41, "num_test": 37}
@@ -49,7 +49,7 @@ def clean(shape, padding, shift):
 
 def slow(split, seed):
   """The steps of the paper's code, one example after the other."""
-  random = random_state(seed, split)
+  random = Generated(seed=seed).random(split)
   rows = SMALL[f"num_{split}"]
   labels = random.permutation(np.arange(rows) % 10)
   paddings = random.randint(36, 61, (rows, 1)).ravel()

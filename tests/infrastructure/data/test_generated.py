@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from effarch.infrastructure.data import SOURCES
-from effarch.infrastructure.data.draw import random_state, token_type
+from effarch.infrastructure.data.generated import Generated
 
 GENERATED = [
   *("associative_recall", "copying", "induction_heads", "listops", "mnist1d"),
@@ -14,7 +14,7 @@ GENERATED = [
 
 def test_splits_and_seeds_have_numbers_of_their_own():
   first = [
-    random_state(seed, split).randint(2**31)
+    Generated(seed=seed).random(split).randint(2**31)
     for seed in (0, 1)
     for split in ("train", "validation", "test")
   ]
@@ -38,5 +38,10 @@ def test_what_can_not_be_drawn_is_refused(name, argument, value):
 
 
 def test_tokens_are_as_small_as_they_can_be():
-  assert token_type(2**15) is np.int16
-  assert token_type(2**15 + 1) is np.int32
+  def kept(num_values):
+    return SOURCES["associative_recall"](
+      num_keys=8, num_values=num_values
+    ).token_type
+
+  assert kept(2**15 - 10) is np.int16
+  assert kept(2**15 - 9) is np.int32
