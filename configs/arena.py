@@ -71,6 +71,11 @@ def sequence_config(
   )
   size = Size(t=length, c=chosen.features, n=chosen.heads, w=chosen.window)
   layers = mixers(chosen.mixer, size)
+  if len(layers) > chosen.depth:
+    raise UserError(
+      f"variant 'depth': {chosen.depth} layers are fewer than {len(layers)} "
+      "mixers"
+    )
   fitted = fit(
     *("decoder" if model == "decoder" else "encoder", chosen.mixer, size),
     *(chosen.depth, chosen.hidden),
@@ -84,7 +89,7 @@ def sequence_config(
         "features": chosen.features,
         "num_heads": chosen.heads,
         **fitted,
-        "mixers": layers,
+        "mixers": layers[: fitted["depth"]],
         "norm": "pre",
         "feed_forward": "swiglu",
         "positions": "learned",
@@ -164,7 +169,7 @@ def cost(model: str, names: str, size: Size, depth: int, hidden: int) -> Budget:
       num_heads=size.n,
       depth=depth,
       hidden_features=hidden,
-      mixers=mixers(names, size),
+      mixers=mixers(names, size)[:depth],
       rngs=nnx.Rngs(0),
     )
 

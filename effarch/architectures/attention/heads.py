@@ -8,6 +8,7 @@ MACs of the projections: `2 T C N H + 2 S C K H`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -72,6 +73,12 @@ class HeadMixer(Mixer):
     rngs: nnx.Rngs,
   ):
     num_kv_heads = num_heads if num_kv_heads is None else num_kv_heads
+    for name, number in (
+      ("num_heads", num_heads),
+      ("num_kv_heads", num_kv_heads),
+    ):
+      if number < 1:
+        raise ValueError(f"{name}: {number} is not positive")
     if num_heads % num_kv_heads:
       raise ValueError(f"num_kv_heads: {num_kv_heads} divides not {num_heads}")
     if head_dim is None and features % num_heads:
@@ -105,24 +112,38 @@ class HeadMixer(Mixer):
     self,
     x: Float[Array, "B T C"],
     context: Float[Array, "B S C"],
-    start: int | Int[Array, ""] = 0,
   ) -> tuple[Array, ...]:
     """Returns queries `B T N H`, keys and values `B S K H`, if it has them.
 
     Args:
       x: tokens that see.
       context: tokens that are seen.
-      start: the first token's place, for rotary positions.
     """
     heads = []
     for part in self._parts:
       tokens = x if part == "query" else context
       head = getattr(self, part)(tokens)
       head = head.reshape(*tokens.shape[:2], -1, self.head_dim)
-      if self.positions == "rotary" and part != "value":
-        head = rotary(head, start + jnp.arange(head.shape[1]))
       heads.append(head)
     return tuple(heads)
+
+  def turn(
+    self, heads: Sequence[Array], start: int | Int[Array, ""] = 0
+  ) -> tuple[Array, ...]:
+    """Returns what was projected, turned where positions are rotary.
+
+    Args:
+      heads: what `project` returned.
+      start: the first token's place.
+    """
+    if self.positions != "rotary":
+      return tuple(heads)
+    return tuple(
+      head
+      if part == "value"
+      else rotary(head, start + jnp.arange(head.shape[1]))
+      for part, head in zip(self._parts, heads, strict=True)
+    )
 
   def for_all_heads(self, *arrays: Float[Array, "B S K H"]) -> list[Array]:
     """Returns `B S N H`: what heads share, once for each of them."""
@@ -130,7 +151,8 @@ class HeadMixer(Mixer):
     return [jnp.repeat(x, groups, axis=2) for x in arrays]
 
   def mix(self, x, context, mask, causal):
-    query, key, value = self.project(x, x if context is None else context)
+    heads = self.project(x, x if context is None else context)
+    query, key, value = self.turn(heads)
     mixed = self.attend(query, key, value, mask, causal)
     return self.out(mixed.reshape(*x.shape[:2], -1))
 
@@ -227,7 +249,8 @@ class CachedMixer(SoftmaxMixer):
 
   def step(self, x, state):
     position = state["position"]
-    query, key, value = self.project(x[:, None], x[:, None], position)
+    heads = self.project(x[:, None], x[:, None])
+    query, key, value = self.turn(heads, position)
     size = state["key"].shape[1]
     keys, values = (
       state[name]

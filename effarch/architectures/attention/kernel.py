@@ -115,7 +115,8 @@ class KernelMixer(HeadMixer):
 
   def step(self, x, state):
     position = state["position"]
-    query, key, value = self.project(x[:, None], x[:, None], position)
+    heads = self.project(x[:, None], x[:, None])
+    query, key, value = self.turn(heads, position)
     query, key, value = self._mapped(query, key, value, position)
     out, memory = linear_recurrence(
       query, key, with_one(value), None, state["memory"]

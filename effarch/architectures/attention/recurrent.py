@@ -90,7 +90,7 @@ class RecurrentMixer(HeadMixer):
   def _run(self, x, mask, state):
     if mask is not None:
       x = jnp.where(mask[:, :, None], x, 0)
-    heads = self.project(x, x, state["position"])
+    heads = self.project(x, x)
     if mask is not None:
       # A bias makes no token of padding.
       heads = [jnp.where(mask[:, :, None, None], part, 0) for part in heads]
@@ -102,7 +102,9 @@ class RecurrentMixer(HeadMixer):
         flat, past[part] = self.convolutions[part](flat, past[part])
         parts.append(nnx.silu(flat).reshape(head.shape))
       heads = tuple(parts)
-    query, key, value = heads[0], *self.for_all_heads(*heads[1:])
+    # Turned after a convolution, products depend on distances alone.
+    query, *shared = self.turn(heads, state["position"])
+    key, value = self.for_all_heads(*shared)
     mixed, memory = self.recur(query, key, value, x, mask, state["memory"])
     gate = nnx.silu(self.gate(x)).reshape(mixed.shape)
     out = self.out((self.norm(mixed) * gate).reshape(*x.shape[:2], -1))

@@ -161,7 +161,7 @@ class ReformerAttention(SoftmaxMixer):
     self.directions = Drawn(jax.random.normal(rngs.params(), shape))
 
   def mix(self, x, context, mask, causal):
-    query, value = self.project(x, x)
+    query, value = self.turn(self.project(x, x))
     (value,) = self.for_all_heads(value)
     mixed = lsh_attention(
       *(query, value, self.directions[...]),
@@ -186,7 +186,8 @@ class ReformerAttention(SoftmaxMixer):
 
   def step(self, x, state):
     position, directions = state["position"], self.directions[...]
-    query, value = self.project(x[:, None], x[:, None], position)
+    heads = self.project(x[:, None], x[:, None])
+    query, value = self.turn(heads, position)
     (value,) = self.for_all_heads(value)
     bucket = jnp.zeros((*query.shape[:1], self.num_heads, len(directions), 1))
     if directions.shape[-1]:

@@ -6,8 +6,10 @@ each part, with gated feed-forward networks (arXiv:2002.05202) if asked.
 Axes: `B` batch, `T` tokens, `D` channels of an input, `C` channels, `F` hidden
 channels, `V` vocabulary, `L` layers.
 Parameters: `V C` (`D C + C` without a vocabulary), `T C` of learned places,
-and `L (3 C F + 2 C) + C` with those of the mixers.
-MACs: `3 L T C F` with those of the mixers, and `T D C` without a vocabulary.
+and `L (3 C F + 2 C) + C` with those of the mixers; a feed-forward network that
+gates nothing has `2 C F`, and none at all leaves `C` a layer.
+MACs: `3 L T C F` (or `2 L T C F`) with those of the mixers, and `T D C` without
+a vocabulary.
 """
 
 from __future__ import annotations
@@ -168,7 +170,7 @@ class Transformer(nnx.Module):
     depth: int = 2,
     num_heads: int = 4,
     hidden_features: int = 128,
-    mixers: Sequence[Mapping[str, Any]] = ({"name": "full"},),
+    mixers: Sequence[Any] = ({"name": "full"},),
     norm: str = "pre",
     feed_forward: str = "swiglu",
     positions: str = "learned",
@@ -186,8 +188,13 @@ class Transformer(nnx.Module):
       raise ValueError(f"dropout_rate: {dropout_rate} is not in [0, 1)")
     if dtype not in ("float32", "bfloat16"):
       raise ValueError(f"dtype: {dtype!r} is neither float32 nor bfloat16")
-    if not mixers or isinstance(mixers, Mapping):
-      raise ValueError(f"mixers: {mixers!r} is no list with a mixer or more")
+    entries = [] if isinstance(mixers, Mapping | str) else list(mixers)
+    if not entries or not all(isinstance(e, Mapping) for e in entries):
+      raise ValueError(
+        f"mixers: {mixers!r} is no list of mixers, ({{'name': 'full'}},)"
+      )
+    if len(entries) > depth:
+      raise ValueError(f"mixers: {len(entries)} are more than {depth} layers")
     for name, value, choices in (
       ("norm", norm, _NORMS),
       ("feed_forward", feed_forward, FEED_FORWARDS),
@@ -261,20 +268,23 @@ class Transformer(nnx.Module):
   ) -> Float[Array, "B T C"]:
     """Returns what the layers make of embedded tokens.
 
-    Where all may see all, a mixer that is causal only goes from the first
-    token to the last in even layers, and back in odd ones.
+    Where all may see all, the mixers that are causal only go in turns from the
+    first token to the last, and back.
 
     Args:
       x: embedded tokens.
       mask: true where they are no padding.
       causal: token `t` sees the tokens `0 ... t` alone.
     """
-    for layer, block in enumerate(self.blocks):
+    back = False
+    for block in self.blocks:
       if causal or block.mixer.supports.bidirectional:
         x = block(x, mask, causal)
-      elif layer % 2:
-        back = None if mask is None else mask[:, ::-1]
-        x = block(x[:, ::-1], back, True)[:, ::-1]
+        continue
+      if back:
+        turned = None if mask is None else mask[:, ::-1]
+        x = block(x[:, ::-1], turned, True)[:, ::-1]
       else:
         x = block(x, mask, True)
+      back = not back
     return self.norm(x)

@@ -26,7 +26,7 @@ def generate(
   memory is that of the state alone.
 
   Args:
-    model: in evaluation mode.
+    model: taken as it is in evaluation mode.
     prompt: at least one token.
     length: `T`.
     temperature: logits are divided by it and a token is drawn; 0 takes the
@@ -45,11 +45,6 @@ def generate(
     raise ValueError(f"temperature: {temperature} is negative")
   if temperature and rng is None:
     raise ValueError("rng: is needed to draw tokens")
-  total = prompt.shape[1] + length - 1
-  if model.places is not None and total > model.length:
-    raise ValueError(
-      f"length: {total} tokens go in, and places are learned for {model.length}"
-    )
   graphdef, state = nnx.split(model)
   rng = jax.random.key(0) if rng is None else rng
   return _generate(graphdef, length, state, prompt, temperature, rng)
@@ -58,6 +53,7 @@ def generate(
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _generate(graphdef, length, state, prompt, temperature, rng):
   model = nnx.merge(graphdef, state)
+  model.eval()
   batch, given = prompt.shape
   total = given + length - 1
   prompt = prompt.astype(jnp.int32)

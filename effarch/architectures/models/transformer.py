@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
+from effarch.architectures.attention.mixer import check_length
 from effarch.architectures.models.blocks import Transformer
 from effarch.config import did_you_mean
 
@@ -44,7 +45,8 @@ def _mean(x, mask):
 
 
 def _max(x, mask):
-  return jnp.where(mask[..., None], x, -jnp.inf).max(1)
+  largest = jnp.where(mask[..., None], x, -jnp.inf).max(1)
+  return jnp.where(mask.any(1)[:, None], largest, 0)
 
 
 def _first(x, mask):
@@ -175,8 +177,9 @@ class Decoder(Transformer):
     **arguments: Any,
   ):
     vocab_size = arguments.get("vocab_size", 0)
-    if len(input_shape) != 1 or not vocab_size:
-      raise ValueError(f"input_shape: {input_shape} is not T, of tokens")
+    if not vocab_size:
+      raise ValueError("vocab_size: 0, and a decoder takes tokens")
+    _check_shape(input_shape, vocab_size)
     if tied and num_classes != vocab_size:
       raise ValueError(
         f"tied: {num_classes} classes are not the {vocab_size} tokens"
@@ -208,8 +211,10 @@ class Decoder(Transformer):
         learned.
 
     Raises:
-      ValueError: a mixer does not stream.
+      ValueError: a mixer does not stream, or places are learned for fewer.
     """
+    if self.places is not None:
+      check_length(max_length, self.length)
     return {
       "position": jnp.zeros((), jnp.int32),
       "blocks": [
