@@ -18,6 +18,8 @@ import json
 import pathlib
 from typing import Any
 
+import jax
+
 from effarch.architectures.attention import ATTENTION
 from effarch.automation.trial import Trial
 from effarch.errors import UserError
@@ -146,6 +148,7 @@ def main() -> None:
     if mixer in TASKS[task].mixers:
       text = asked.text if task == "language" else None
       train(task, mixer, seed, asked.workdir, text)
+      jax.clear_caches()  # A hundred models' programs fill the memory.
   found = collect(asked.workdir)
   asked.json.write_text(json.dumps(found, indent=1) + "\n")
   print(f"{asked.json}: {len(found['runs'])} runs")
