@@ -36,7 +36,10 @@ _ROUNDS = 5
 
 
 def decoder(name: str, length: int) -> Decoder:
-  """Returns a decoder of so many tokens, within the budget of `full` at 256."""
+  """Returns a decoder of so many tokens, sized by the budget at 256.
+
+  Those with parameters for places have more where they take more tokens.
+  """
   size = Size(t=256, c=64, n=4, w=32)
   model = Decoder(
     *((length,), _VOCABULARY),

@@ -5,9 +5,10 @@ the mixer's name comes first, several joined by `+` take turns by layer;
 `features`, `depth`, `hidden`, `heads` and `window` size the model, `epochs`,
 `batch`, `rate` and `seed` the training.
 
-The model with `full` sets the budget: no other has more parameters or more
-multiply-accumulates. The hidden features of the feed-forward networks are as
-many as that leaves; where nothing is left, there are fewer layers.
+The model with `full` sets the budget of parameters and multiply-accumulates,
+which others stay within. The hidden features of the feed-forward networks are
+as many as that leaves; where nothing is left, there are fewer layers, and where
+a single one is too much, it is the model.
 """
 
 from __future__ import annotations
@@ -89,7 +90,7 @@ def sequence_config(
         "features": chosen.features,
         "num_heads": chosen.heads,
         **fitted,
-        "mixers": layers[: fitted["depth"]],
+        "mixers": layers,
         "norm": "pre",
         "feed_forward": "swiglu",
         "positions": "learned",
@@ -139,17 +140,21 @@ def fit(
 ) -> dict[str, int]:
   """Returns `depth` and `hidden_features` within the budget of `full`.
 
+  Where a mixer's own parameters are more than that, as those for each place or
+  pair of places may be in long sequences, the smallest model there is.
+
   Embeddings and classifiers cost all models the same, whatever their number
   of tokens and classes.
   """
   full = cost(model, "full", size, depth, hidden)
-  for layers in range(depth, 0, -1):
+  fewest = names.count("+") + 1
+  for layers in range(depth, fewest - 1, -1):
     hidden_features = largest(
       lambda f, layers=layers: cost(model, names, size, layers, f), full
     )
     if hidden_features is not None:
       return {"depth": layers, "hidden_features": hidden_features}
-  return {"depth": 1, "hidden_features": 0}
+  return {"depth": fewest, "hidden_features": 0}
 
 
 @functools.cache
@@ -169,7 +174,7 @@ def cost(model: str, names: str, size: Size, depth: int, hidden: int) -> Budget:
       num_heads=size.n,
       depth=depth,
       hidden_features=hidden,
-      mixers=mixers(names, size)[:depth],
+      mixers=mixers(names, size),
       rngs=nnx.Rngs(0),
     )
 

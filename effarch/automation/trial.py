@@ -25,7 +25,7 @@ from effarch.config import (
 )
 from effarch.errors import UserError
 from effarch.infrastructure.cost import Report, measure
-from effarch.infrastructure.data import SOURCES
+from effarch.infrastructure.data import IMAGES, SOURCES
 from effarch.infrastructure.export import (
   PRECISIONS,
   read_artifacts,
@@ -62,6 +62,7 @@ _COST = ("params", "statistics", "size_bytes", "macs", "flops", "unknown")
 # The config's parts that have a `name`, with what the program adds to each.
 NAMED: dict[str, tuple[Mapping[str, Any], tuple[str, ...]]] = {
   "data": (SOURCES, ()),
+  "data.source": (IMAGES, ()),
   "model": (MODELS, ("input_shape", "num_classes", "vocab_size", "rngs")),
   "optimizer": (OPTIMIZERS, ()),
   "optimizer.schedule": (SCHEDULES, ("learning_rate", "total_steps")),

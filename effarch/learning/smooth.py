@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import jax.numpy as jnp
 import optax
 
 from effarch.infrastructure.training import LossFn, Technique
@@ -25,7 +26,10 @@ class LabelSmoothing(Technique):
 
   def loss(self, loss_fn: LossFn) -> LossFn:
     def smoothed(model, batch):
-      labels = optax.smooth_labels(batch["labels"], self.smoothing)
+      given = batch["labels"]
+      labels = optax.smooth_labels(given, self.smoothing)
+      # Where nothing is asked nothing is smoothed.
+      labels = jnp.where(given.any(-1, keepdims=True), labels, 0)
       return loss_fn(model, {**batch, "labels": labels})
 
     return smoothed

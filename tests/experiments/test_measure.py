@@ -9,7 +9,7 @@ from flax import nnx
 
 from effarch.architectures.models import MODELS
 from effarch.infrastructure.cost import Ceilings, report
-from effarch.infrastructure.data import SOURCES
+from effarch.infrastructure.data import SOURCES, Source
 from experiments import measure
 
 # ml_collections' own way of loading a config.
@@ -24,7 +24,7 @@ CONFIG = [
 
 
 @dataclasses.dataclass(frozen=True)
-class Toy:
+class Toy(Source):
   """Sequences of length 6, or images."""
 
   input_shape: tuple[int, ...] = (6, 4)
@@ -36,6 +36,7 @@ class Mixer(nnx.Module):
     self.head = nnx.Linear(input_shape[-1], num_classes, rngs=rngs)
 
   def __call__(self, x):
+    x = x.reshape(len(x), -1, x.shape[-1])
     mixed = jnp.einsum("btc,bsc->bts", x, x) @ x
     return self.head(mixed.mean(1))
 

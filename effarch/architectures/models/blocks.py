@@ -221,7 +221,8 @@ class Transformer(nnx.Module):
 
     def make_block(layer: int) -> Block:
       place = layer % len(mixers)
-      entries, given = dict(mixers[place]), {}
+      entries: dict[str, Any] = dict(mixers[place])
+      given: dict[str, Any] = {}
       kind = ATTENTION.get(entries.get("name", ""))
       if kind is not None:
         taken = arguments(kind)

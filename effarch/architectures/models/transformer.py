@@ -177,9 +177,8 @@ class Decoder(Transformer):
     **arguments: Any,
   ):
     vocab_size = arguments.get("vocab_size", 0)
-    if not vocab_size:
-      raise ValueError("vocab_size: 0, and a decoder takes tokens")
-    _check_shape(input_shape, vocab_size)
+    if len(input_shape) != 1 or not vocab_size:
+      raise ValueError(f"input_shape: {input_shape} is not T, of tokens")
     if tied and num_classes != vocab_size:
       raise ValueError(
         f"tied: {num_classes} classes are not the {vocab_size} tokens"

@@ -85,7 +85,7 @@ TOKENS = {"vocab_size": 9}
     ("dual_encoder", (3, 5), TOKENS, "input_shape: (3, 5) is no pair, 2 T"),
     ("dual_encoder", (2, 5, 3), {}, "input_shape: (2, 5, 3) is no pair, 2 T"),
     ("decoder", (5, 2), TOKENS, "input_shape: (5, 2) is not T, of tokens"),
-    ("decoder", (5,), {}, "vocab_size: 0, and a decoder takes tokens"),
+    ("decoder", (5,), {}, "input_shape: (5,) is not T, of tokens"),
     (
       *("decoder", (5,), {"vocab_size": 8}),
       "tied: 9 classes are not the 8 tokens",
