@@ -188,13 +188,13 @@ class Transformer(nnx.Module):
       raise ValueError(f"dropout_rate: {dropout_rate} is not in [0, 1)")
     if dtype not in ("float32", "bfloat16"):
       raise ValueError(f"dtype: {dtype!r} is neither float32 nor bfloat16")
-    entries = [] if isinstance(mixers, Mapping | str) else list(mixers)
-    if not entries or not all(isinstance(e, Mapping) for e in entries):
+    listed = [] if isinstance(mixers, Mapping | str) else list(mixers)
+    if not listed or not all(isinstance(e, Mapping) for e in listed):
       raise ValueError(
         f"mixers: {mixers!r} is no list of mixers, ({{'name': 'full'}},)"
       )
-    if len(entries) > depth:
-      raise ValueError(f"mixers: {len(entries)} are more than {depth} layers")
+    if len(listed) > depth:
+      raise ValueError(f"mixers: {len(listed)} are more than {depth} layers")
     for name, value, choices in (
       ("norm", norm, _NORMS),
       ("feed_forward", feed_forward, FEED_FORWARDS),
@@ -220,8 +220,8 @@ class Transformer(nnx.Module):
     offered: dict[str, Any] = {"num_heads": num_heads, "max_length": length}
 
     def make_block(layer: int) -> Block:
-      place = layer % len(mixers)
-      entries: dict[str, Any] = dict(mixers[place])
+      place = layer % len(listed)
+      entries: dict[str, Any] = dict(listed[place])
       given: dict[str, Any] = {}
       kind = ATTENTION.get(entries.get("name", ""))
       if kind is not None:
