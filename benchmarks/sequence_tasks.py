@@ -11,18 +11,22 @@ trains in is passed over by the others.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
-import importlib
 import itertools
 import json
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
 import jax
+from ml_collections import ConfigDict
 
+from configs.lra import listops
+from configs.sequence import language, mnist1d, recall
 from effarch.architectures.attention import ATTENTION
 from effarch.automation.trial import Trial
-from effarch.errors import UserError
+from effarch.errors import BusyError
 from effarch.infrastructure.training import RunFolder
 
 RESULTS = pathlib.Path("results/sequence_tasks_cpu.json")
@@ -35,12 +39,14 @@ class Task:
   """A config and how it is asked.
 
   Args:
-    module: of the config.
+    file: of the config.
+    get_config: from a variant to the config.
     variant: after the mixer.
     mixers: those compared.
   """
 
-  module: str
+  file: str
+  get_config: Callable[[str], ConfigDict]
   variant: str
   mixers: tuple[str, ...]
 
@@ -52,13 +58,18 @@ _ALL = (
 )
 TASKS = {
   "recall": Task(
-    *("configs.sequence.recall", ""),
+    *("configs/sequence/recall.py", recall.get_config, ""),
     tuple(name for name in _ALL if ATTENTION[name].supports.causal),
   ),
-  "listops_short": Task("configs.lra.listops", ",short", _ALL),
-  "mnist1d": Task("configs.sequence.mnist1d", "", _ALL),
+  "listops_short": Task(
+    *("configs/lra/listops.py", listops.get_config, ",short", _ALL)
+  ),
+  "mnist1d": Task(
+    *("configs/sequence/mnist1d.py", mnist1d.get_config, "", _ALL)
+  ),
   "language": Task(
-    *("configs.sequence.language", ",features=64,hidden=128"),
+    *("configs/sequence/language.py", language.get_config),
+    ",features=64,hidden=128",
     ("full", "sliding_window", "linear", "gated_linear", "delta", "mamba2"),
   ),
 }
@@ -80,22 +91,18 @@ def train(
     workdir: of all run folders.
     text: what language is modelled of.
   """
-  module = TASKS[task].module
-  variant = f"{mixer}{TASKS[task].variant},seed={seed}"
-  config = importlib.import_module(module).get_config(variant).to_dict()
-  file = module.replace(".", "/") + ".py"
-  command = f"python -m experiments.train --config={file}:{variant}"
+  asked = TASKS[task]
+  variant = f"{mixer}{asked.variant},seed={seed}"
+  config = asked.get_config(variant).to_dict()
+  command = f"python -m experiments.train --config={asked.file}:{variant}"
   if text is not None:
     config["data"]["path"] = str(text)
     command += f" --config.data.path={text.name}"
   folder = RunFolder.open(
     workdir / task / f"{mixer},seed={seed}", config, command
   )
-  try:
+  with contextlib.suppress(BusyError):
     Trial(config).train(folder)
-  except UserError as error:
-    if "another process" not in str(error):
-      raise
 
 
 def collect(workdir: pathlib.Path) -> dict[str, Any]:

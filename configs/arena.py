@@ -29,6 +29,14 @@ from effarch.config import did_you_mean, parse_variant
 from effarch.errors import UserError
 from effarch.infrastructure.cost import measure
 
+# Of models that a processor trains in minutes.
+SMALL: dict[str, Any] = {
+  "features": 64,
+  "depth": 2,
+  "hidden": 128,
+  "rate": 3e-3,
+}
+
 
 def sequence_config(
   variant: str | None,
@@ -52,8 +60,10 @@ def sequence_config(
     **defaults: of what variants can change.
 
   Raises:
-    UserError: the variant has an unknown key or mixer.
+    UserError: the variant has an unknown key or mixer, or an impossible size.
   """
+  if length < 1:
+    raise UserError(f"a sequence of {length} tokens is none")
   chosen: Any = parse_variant(
     variant,
     **{
@@ -70,6 +80,9 @@ def sequence_config(
       **defaults,
     },
   )
+  for name in ("features", "depth", "heads", "window"):
+    if chosen[name] < 1:
+      raise UserError(f"variant {name!r}: {chosen[name]} is not positive")
   size = Size(t=length, c=chosen.features, n=chosen.heads, w=chosen.window)
   layers = mixers(chosen.mixer, size)
   if len(layers) > chosen.depth:

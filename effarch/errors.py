@@ -7,3 +7,7 @@ class UserError(ValueError):
   The message names the place, the value and the mend. Commands print it
   without a traceback and exit with status 2.
   """
+
+
+class BusyError(UserError):
+  """Another process is at it."""

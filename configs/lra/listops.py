@@ -6,17 +6,14 @@ The variant `short` has 21 to 199 tokens in place of 501 to 1,999, fewer
 examples and a smaller model.
 """
 
-from typing import Any
-
 from ml_collections import ConfigDict
 
-from configs.arena import sequence_config
+from configs.arena import SMALL, sequence_config
 
 
 def get_config(variant: str = "") -> ConfigDict:
   short = "short" in variant.split(",")
   length = 200 if short else 2_000
-  small: dict[str, Any] = {"features": 64, "depth": 2, "hidden": 128}
   return sequence_config(
     ",".join(part for part in variant.split(",") if part != "short"),
     model="encoder",
@@ -34,6 +31,5 @@ def get_config(variant: str = "") -> ConfigDict:
     length=length,
     buckets=(50, 100) if short else (1_000,),
     epochs=3 if short else 10,
-    rate=3e-3 if short else 1e-3,
-    **(small if short else {}),
+    **(SMALL if short else {}),
   )

@@ -5,7 +5,7 @@ python -m experiments.train --config=configs/sequence/induction.py:hyena
 
 from ml_collections import ConfigDict
 
-from configs.arena import sequence_config
+from configs.arena import SMALL, sequence_config
 
 
 def get_config(variant: str = "") -> ConfigDict:
@@ -22,8 +22,5 @@ def get_config(variant: str = "") -> ConfigDict:
       "seed": 0,
     },
     length=64,
-    features=64,
-    depth=2,
-    hidden=128,
-    rate=3e-3,
+    **SMALL,
   )

@@ -5,7 +5,7 @@ python -m experiments.train --config=configs/sequence/mnist1d.py:s4d
 
 from ml_collections import ConfigDict
 
-from configs.arena import sequence_config
+from configs.arena import SMALL, sequence_config
 
 
 def get_config(variant: str = "") -> ConfigDict:
@@ -22,8 +22,5 @@ def get_config(variant: str = "") -> ConfigDict:
     length=40,
     epochs=20,
     batch=64,
-    features=64,
-    depth=2,
-    hidden=128,
-    rate=3e-3,
+    **SMALL,
   )

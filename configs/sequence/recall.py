@@ -5,7 +5,7 @@ python -m experiments.train --config=configs/sequence/recall.py:delta
 
 from ml_collections import ConfigDict
 
-from configs.arena import sequence_config
+from configs.arena import SMALL, sequence_config
 
 
 def get_config(variant: str = "") -> ConfigDict:
@@ -25,8 +25,5 @@ def get_config(variant: str = "") -> ConfigDict:
     },
     length=64,
     epochs=8,
-    features=64,
-    depth=2,
-    hidden=128,
-    rate=3e-3,
+    **SMALL,
   )

@@ -177,11 +177,13 @@ class Trial:
       `test/...` metrics, `train_seconds`, and the model's cost.
 
     Raises:
-      UserError: see `fit`.
+      UserError: see `fit`, or the data's classes have changed since.
       FloatingPointError: the loss is no longer finite.
     """
+    self._check_classes(folder)
     if folder.has("result.json"):
       return folder.read("result.json")
+    folder.write("classes.json", self.source.class_names)
     train, validation = (
       self.source.load("train"),
       self.source.load("validation"),
@@ -206,8 +208,22 @@ class Trial:
     return result
 
   def trained(self, folder: RunFolder) -> nnx.Module:
-    """Returns the best checkpoint's model, in evaluation mode."""
+    """Returns the best checkpoint's model, in evaluation mode.
+
+    Raises:
+      UserError: nothing is trained, or the data's classes have changed since.
+    """
+    self._check_classes(folder)
     return best_model(self.model(), folder, self.techniques)
+
+  def _check_classes(self, folder: RunFolder) -> None:
+    """Refuses data whose classes are not those that the run began with."""
+    now = list(self.source.class_names)
+    if folder.has("classes.json") and folder.read("classes.json") != now:
+      raise UserError(
+        f"config.data: its classes or tokens are not those that {folder.path} "
+        "was trained on; give it the data it had, or train in another --workdir"
+      )
 
   def cost(self, model: nnx.Module) -> Report:
     """Returns the cost of one example."""

@@ -7,12 +7,16 @@ import pytest
 
 from benchmarks import generation, sequence_tables, sequence_tasks
 from benchmarks.sequence_tasks import Task
+from configs.sequence import mnist1d
 
 
 @pytest.fixture
 def tasks(monkeypatch):
   small = ",features=16,heads=2,depth=1,hidden=8,epochs=1"
-  task = Task("configs.sequence.mnist1d", small, ("full", "fnet"))
+  task = Task(
+    *("configs/sequence/mnist1d.py", mnist1d.get_config, small),
+    ("full", "fnet"),
+  )
   monkeypatch.setattr(sequence_tasks, "TASKS", {"mnist1d": task})
 
 
@@ -26,7 +30,7 @@ def test_tasks_are_trained_once_and_shared(tasks, monkeypatch, tmp_path):
 
   def busy(self, folder):
     if "fnet" in folder.path.name:
-      raise sequence_tasks.UserError("another process trains here")
+      raise sequence_tasks.BusyError("another process trains here")
     return original(self, folder)
 
   with monkeypatch.context() as patch:

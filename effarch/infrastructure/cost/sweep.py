@@ -25,7 +25,8 @@ class Sweep:
 
   Args:
     batch_sizes: how many inputs at a time.
-    sequence_lengths: of each input, `T` or `T C`; empty if it stays.
+    sequence_lengths: of each input, `T C` or tokens `T` or `2 T`; empty if it
+      stays.
     train: training steps are measured, not inference.
   """
 
@@ -72,17 +73,17 @@ class Sweep:
     if len(example_shape) not in (1, 2):
       shape = "x".join(map(str, example_shape))
       raise ValueError(f"sequence_lengths: an input of {shape} is no sequence")
-    return [
-      (
-        {"batch_size": size, "sequence_length": length},
-        measured(
-          jax.ShapeDtypeStruct((size, length, *example_shape[1:]), dtype)
-        ),
-      )
-      for size, length in itertools.product(
-        self.batch_sizes, self.sequence_lengths
-      )
-    ]
+    reports = []
+    for size, length in itertools.product(
+      self.batch_sizes, self.sequence_lengths
+    ):
+      shape = [size, *example_shape]
+      # Of floats `T C`, of tokens `T`, or of pairs `2 T`.
+      shape[-1 if jnp.issubdtype(dtype, jnp.integer) else 1] = length
+      varied = {"batch_size": size, "sequence_length": length}
+      example = jax.ShapeDtypeStruct(tuple(shape), dtype)
+      reports.append((varied, measured(example)))
+    return reports
 
 
 def timed(reports: Sequence[tuple[dict[str, int], Report]]) -> list[Row]:

@@ -26,7 +26,7 @@ import jax
 from tensorboardX import SummaryWriter
 
 from effarch.config import flatten
-from effarch.errors import UserError
+from effarch.errors import BusyError, UserError
 
 _PACKAGES = ("effarch", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint")
 
@@ -82,7 +82,7 @@ class RunFolder:
     try:
       lock.acquire()
     except filelock.Timeout:
-      raise UserError(
+      raise BusyError(
         f"workdir {self.path}: another process trains here; wait for it, or "
         "give another --workdir"
       ) from None

@@ -44,6 +44,17 @@ def test_without_lengths_inputs_stay_as_they_are():
   assert Sweep((1,), (7,)).reports(measured, (5,))[0][1].macs == 49
 
 
+def test_of_pairs_of_tokens_both_are_as_long():
+  shapes = []
+
+  def watched(example):
+    shapes.append(example.shape)
+    return measure(lambda x: x + x, example)
+
+  Sweep((3,), (7, 9)).reports(watched, (2, 5), jnp.int32)
+  assert shapes == [(3, 2, 7), (3, 2, 9)]
+
+
 def test_images_are_no_sequences():
   with pytest.raises(ValueError, match="an input of 8x8x1 is no sequence"):
     Sweep((1,), (7,)).reports(measured, (8, 8, 1))
