@@ -52,9 +52,9 @@ class Task:
 
 
 _ALL = (
-  *("full", "sliding_window", "longformer", "reformer", "linformer"),
-  *("linear", "performer", "retnet", "gated_linear", "delta", "gated_delta"),
-  *("mamba2", "s4d", "fnet", "gmlp", "aft", "hyena"),
+  *("full", "sliding_window", "reformer", "linear", "performer", "retnet"),
+  *("gated_linear", "delta", "gated_delta", "mamba2", "s4d", "hyena"),
+  *("longformer", "linformer", "fnet", "gmlp", "aft"),
 )
 TASKS = {
   "recall": Task(
@@ -69,7 +69,7 @@ TASKS = {
   ),
   "language": Task(
     *("configs/sequence/language.py", language.get_config),
-    ",features=64,hidden=128",
+    ",features=64,hidden=128,epochs=5",
     ("full", "sliding_window", "linear", "gated_linear", "delta", "mamba2"),
   ),
 }
