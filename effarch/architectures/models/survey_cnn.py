@@ -14,15 +14,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from effarch.architectures.convolution import CONVOLUTIONS
+from effarch.architectures.convolution import CONVOLUTIONS, max_pool
 
 _KERNEL = (3, 3)
-_POOL = (2, 2)
 
 
 class SurveyCNN(nnx.Module):
@@ -102,10 +100,7 @@ class SurveyCNN(nnx.Module):
     layers = zip(self.convolutions, self.norms, strict=True)
     for index, (convolution, norm) in enumerate(layers):
       x = norm(nnx.relu(convolution(x)))
-      if x.dtype == jnp.bfloat16 and jax.default_backend() == "cpu":
-        # jaxlib 0.12 fuses two such convolutions on the CPU into garbage.
-        x = jax.lax.optimization_barrier(x)
       if index % 2:
-        x = nnx.max_pool(x, window_shape=_POOL, strides=_POOL)
+        x = max_pool(x)
     x = nnx.relu(self.hidden(x.reshape(x.shape[0], -1)))
     return self.classifier(x).astype(jnp.float32)

@@ -195,6 +195,12 @@ class _Reader:
       inputs = inputs[start:end] + inputs[end + fourth :]
       solve = params["jaxprs"].solve
       return self._enter(solve, inputs, place, operations)
+    if params.get("branches_platforms"):  # Of `lax.platform_dependent`
+      # Other platforms' forms may be calls that tell nothing of what they do.
+      index = params["branches_platforms"].index(None)
+      return self._enter(
+        params["branches"][index], inputs[1:], place, operations
+      )
     operation = Operation(name, params, inputs, [], place.path, place.backward)
     operations.append(operation)
     if name in ("scan", "while", "cond", "shard_map"):

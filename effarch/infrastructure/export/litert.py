@@ -55,7 +55,10 @@ def convert(model: nnx.Module, example: jax.ShapeDtypeStruct) -> bytes:
   def call(inputs):
     return nnx.merge(graphdef, state)(inputs)
 
-  stablehlo = jax.jit(call).lower(example).as_text()
+  # As for an accelerator: what is formulated for this machine's processor is
+  # not what the converter knows.
+  traced = jax.jit(call).trace(example)
+  stablehlo = traced.lower(lowering_platforms=("tpu",)).as_text()
   with ir.Context() as context:
     converter_api_ext.prepare_mlir_context(context)
     module = ir.Module.parse(stablehlo, context)
