@@ -19,7 +19,10 @@ import optax
 from flax import nnx
 
 from effarch.architectures.attention import Mixer
+from effarch.architectures.convolution import fold
 from effarch.infrastructure.cost import Report, measure
+from effarch.infrastructure.export import litert
+from effarch.infrastructure.runtime import LiteRTModel
 from effarch.infrastructure.training import (
   Technique,
   classification_loss,
@@ -84,6 +87,58 @@ def check_layer(
   assert not cost.unknown, f"primitives without a cost: {cost.unknown}"
   assert cost.params == params, f"{cost.params} parameters, formula {params}"
   assert cost.macs == macs, f"{cost.macs} MACs, formula {macs}"
+
+
+def check_block(
+  make: Callable[..., nnx.Module],
+  x: jax.Array,
+  out_shape: tuple[int, ...],
+  *,
+  params: int,
+  macs: int,
+) -> None:
+  """Examines a block of convolutions: all that `check_layer` does, and more.
+
+  Args:
+    make: from `dtype` and `rngs` to the block.
+    x: float32 images, `B H W C`, of odd sizes.
+    out_shape: of the output for `x`.
+    params: the formula's number of trained numbers.
+    macs: the formula's multiply-accumulates for `x`, in evaluation mode.
+  """
+  check_layer(make, x, out_shape, params=params, macs=macs)
+  block = make(dtype=jnp.float32, rngs=nnx.Rngs(0))
+  block.train()
+  before = jax.tree.map(jnp.copy, nnx.state(block, nnx.BatchStat))
+  trained = block(x)
+  chex.assert_shape(trained, out_shape)
+  chex.assert_tree_all_finite(trained)
+  for old, new in zip(
+    jax.tree.leaves(before),
+    jax.tree.leaves(nnx.state(block, nnx.BatchStat)),
+    strict=True,
+  ):
+    assert bool(jnp.any(old != new)), "a normalization does not learn"
+
+  # Statistics and offsets as of a block that was trained.
+  noise = jax.random.key(1)
+  for _, leaf in nnx.iter_graph(block):
+    if isinstance(leaf, nnx.BatchStat | nnx.Param) and leaf.ndim == 1:
+      noise, key = jax.random.split(noise)
+      leaf[...] += 0.3 * jax.random.uniform(key, leaf.shape)
+  block.eval()
+  out = block(x)
+  scale = float(jnp.abs(out).max())
+  close = functools.partial(np.testing.assert_allclose, atol=1e-5 * scale)
+  folded = fold(block)
+  close(folded(x), out, err_msg="folded, it answers otherwise", rtol=1e-5)
+  left = jax.tree.leaves(nnx.state(folded, nnx.BatchStat))
+  assert not left, f"{len(left)} statistics are left after folding"
+  for name, module in (("", block), ("folded, ", folded)):
+    example = jax.ShapeDtypeStruct((1, *x.shape[1:]), jnp.float32)
+    file = litert.convert(module, example)
+    found = LiteRTModel(file)(np.asarray(x))
+    close(found, out, err_msg=f"{name}LiteRT answers otherwise", rtol=1e-4)
 
 
 def check_attention(

@@ -12,6 +12,7 @@ X = jax.random.normal(jax.random.key(0), (2, 6, 5, 3))
 FORMULAS = {
   "standard": (9 * 3 * 4 + 4, 2 * 30 * 9 * 3 * 4),
   "separable": (9 * 3 + 3 * 4 + 4, 2 * 30 * (9 * 3 + 3 * 4)),
+  "conv_norm": (9 * 3 * 4 + 8, 2 * 30 * 9 * 3 * 4),
 }
 
 

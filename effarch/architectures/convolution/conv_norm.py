@@ -1,0 +1,128 @@
+"""A convolution, its batch normalization, and an activation.
+
+What most blocks are made of. At inference the normalization is a scale and an
+offset of each channel, which the kernel and a bias can take over: folded, the
+layer is a convolution with bias (arXiv:1712.05877, section 3.2).
+
+Axes: `B` batch, `*S` one or two spatial axes, `C` input and `F` output
+channels, `K` the kernel's places, `G` groups, `*O` output lengths.
+Parameters: `K C F / G + 2 F`; folded `K C F / G + F`. MACs an output place:
+`K C F / G`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+from effarch.architectures.convolution.activations import activation
+from effarch.architectures.convolution.conv import Conv
+from effarch.architectures.convolution.window import Padding, Sizes
+
+_Model = TypeVar("_Model", bound=nnx.Module)
+
+
+class ConvNorm(nnx.Module):
+  """Convolves without bias, normalizes over the batch, and activates.
+
+  Args:
+    in_features: `C`.
+    out_features: `F`.
+    kernel_size: one or two sizes.
+    strides: steps from one output to the next.
+    padding: see `conv`.
+    dilation: steps from one tap to the next.
+    groups: `G`.
+    activation: a key of `ACTIVATIONS`.
+    dtype: of the computation; the parameters' own if `None`.
+    param_dtype: of the parameters.
+    rngs: draws the initial kernel.
+
+  Raises:
+    ValueError: an argument is out of its range.
+  """
+
+  def __init__(
+    self,
+    in_features: int,
+    out_features: int,
+    kernel_size: Sequence[int] = (3, 3),
+    *,
+    strides: Sizes = 1,
+    padding: Padding = "SAME",
+    dilation: Sizes = 1,
+    groups: int = 1,
+    activation: str = "relu",
+    dtype: Any = None,
+    param_dtype: Any = jnp.float32,
+    rngs: nnx.Rngs,
+  ):
+    common = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
+    self.conv = Conv(
+      in_features,
+      out_features,
+      kernel_size,
+      strides=strides,
+      padding=padding,
+      dilation=dilation,
+      groups=groups,
+      use_bias=False,
+      **common,
+    )
+    self.norm = nnx.data(nnx.BatchNorm(out_features, **common))
+    self.activation = activation
+    self._activate()  # A wrong name is told now.
+
+  def _activate(self):
+    return activation(self.activation)
+
+  def __call__(self, x: Float[Array, "B *S C"]) -> Float[Array, "B *O F"]:
+    x = self.conv(x)
+    if self.norm is not None:
+      x = self.norm(x)
+    return self._activate()(x)
+
+  def fold(self) -> None:
+    """Turns the normalization into the convolution's kernel and bias."""
+    if self.norm is not None:
+      kernel, bias = folded(self.conv, self.norm)
+      self.conv.kernel[...] = kernel
+      self.conv.bias = nnx.Param(bias)
+      self.norm = None
+
+
+def folded(
+  conv: Conv, norm: nnx.BatchNorm
+) -> tuple[Float[Array, "*K"], Float[Array, " F"]]:
+  """Returns kernel and bias of the convolution that does what both do.
+
+  Args:
+    conv: with or without bias.
+    norm: what follows, with its moving statistics.
+  """
+  scale = jax.lax.rsqrt(norm.var[...] + norm.epsilon)
+  if norm.scale is not None:
+    scale *= norm.scale[...]
+  bias = 0 if conv.bias is None else conv.bias[...]
+  bias = (bias - norm.mean[...]) * scale
+  if norm.bias is not None:
+    bias += norm.bias[...]
+  dtype = conv.kernel[...].dtype
+  return (conv.kernel[...] * scale).astype(dtype), bias.astype(dtype)
+
+
+def fold(model: _Model) -> _Model:
+  """Returns a copy of any model in which all that folds is folded.
+
+  Its outputs are those of the model in evaluation mode.
+  """
+  copy = nnx.clone(model)
+  for _, module in nnx.iter_modules(copy):
+    if hasattr(module, "fold"):
+      module.fold()
+  return copy
