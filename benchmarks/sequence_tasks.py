@@ -3,9 +3,10 @@
   python -m benchmarks.sequence_tasks --workdir=runs/sequence_tasks --text=FILE
 
 Trains each mixer on each task from several seeds by the tasks' own configs,
-and writes what the run folders tell to `results/sequence_tasks_cpu.json`.
-Stopped, it goes on; several of these share the work, as a folder that one
-trains in is passed over by the others.
+and adds what the run folders tell to `results/sequence_tasks_cpu.json`; what is
+there by the same command is not trained again. Stopped, it goes on; several of
+these share the work, as a folder that one trains in is passed over by the
+others.
 """
 
 from __future__ import annotations
@@ -58,21 +59,41 @@ _ALL = (
 )
 TASKS = {
   "recall": Task(
-    *("configs/sequence/recall.py", recall.get_config, ""),
+    *("configs/sequence/recall.py", recall.get_config, ",epochs=6"),
     tuple(name for name in _ALL if ATTENTION[name].supports.causal),
   ),
   "listops_short": Task(
-    *("configs/lra/listops.py", listops.get_config, ",short", _ALL)
+    *("configs/lra/listops.py", listops.get_config, ",short,epochs=1", _ALL)
   ),
   "mnist1d": Task(
-    *("configs/sequence/mnist1d.py", mnist1d.get_config, "", _ALL)
+    *("configs/sequence/mnist1d.py", mnist1d.get_config, ",epochs=10", _ALL)
   ),
   "language": Task(
     *("configs/sequence/language.py", language.get_config),
-    ",features=64,hidden=128,epochs=5",
+    ",features=64,hidden=128,epochs=3",
     ("full", "sliding_window", "linear", "gated_linear", "delta", "mamba2"),
   ),
 }
+
+
+def command(
+  task: str, mixer: str, seed: int, text: pathlib.Path | None = None
+) -> str:
+  """Returns the command line that trains this.
+
+  Args:
+    task: a key of `TASKS`.
+    mixer: a key of `ATTENTION`.
+    seed: of the parameters and of the order of examples.
+    text: what language is modelled of.
+  """
+  found = f"python -m experiments.train --config={TASKS[task].file}:"
+  found += _variant(task, mixer, seed)
+  return found if text is None else f"{found} --config.data.path={text.name}"
+
+
+def _variant(task: str, mixer: str, seed: int) -> str:
+  return f"{mixer}{TASKS[task].variant},seed={seed}"
 
 
 def train(
@@ -91,28 +112,33 @@ def train(
     workdir: of all run folders.
     text: what language is modelled of.
   """
-  asked = TASKS[task]
-  variant = f"{mixer}{asked.variant},seed={seed}"
-  config = asked.get_config(variant).to_dict()
-  command = f"python -m experiments.train --config={asked.file}:{variant}"
+  config = TASKS[task].get_config(_variant(task, mixer, seed)).to_dict()
   if text is not None:
     config["data"]["path"] = str(text)
-    command += f" --config.data.path={text.name}"
   folder = RunFolder.open(
-    workdir / task / f"{mixer},seed={seed}", config, command
+    workdir / task / f"{mixer},seed={seed}",
+    *(config, command(task, mixer, seed, text)),
   )
   with contextlib.suppress(BusyError):
     Trial(config).train(folder)
 
 
-def collect(workdir: pathlib.Path) -> dict[str, Any]:
-  """Returns what all finished runs tell; equal parts of them once."""
-  found: dict[str, Any] = {"models": [], "runs": []}
+def collect(workdir: pathlib.Path, found: dict[str, Any]) -> None:
+  """Adds what all finished runs tell; equal parts of them once.
+
+  Args:
+    workdir: of all run folders.
+    found: `models` and `runs`, in the order of the tasks.
+  """
+  known = _commands(found)
   for task, mixer, seed in itertools.product(TASKS, ATTENTION, SEEDS):
     folder = RunFolder(workdir / task / f"{mixer},seed={seed}")
     if not folder.has("result.json"):
       continue
     result, config = folder.read("result.json"), folder.read("config.json")
+    *_, start = folder.read_lines("provenance.jsonl")
+    if start["command"] in known:
+      continue
     named = {"task": task, "mixer": mixer}
     model = {
       **named,
@@ -122,7 +148,6 @@ def collect(workdir: pathlib.Path) -> dict[str, Any]:
     }
     if model not in found["models"]:
       found["models"].append(model)
-    *_, start = folder.read_lines("provenance.jsonl")
     found["runs"].append(
       {
         **named,
@@ -135,7 +160,18 @@ def collect(workdir: pathlib.Path) -> dict[str, Any]:
         "provenance": start,
       }
     )
-  return found
+  for rows in found.values():
+    rows.sort(key=_place)
+
+
+def _commands(found: dict[str, Any]) -> set[str]:
+  return {run["provenance"]["command"] for run in found["runs"]}
+
+
+def _place(row: dict[str, Any]) -> tuple[int, ...]:
+  tasks, mixers = list(TASKS), list(ATTENTION)
+  place = tasks.index(row["task"]), mixers.index(row["mixer"])
+  return *place, row.get("seed", 0)
 
 
 def main() -> None:
@@ -149,14 +185,20 @@ def main() -> None:
   asked = parser.parse_args()
   if "language" in asked.tasks and asked.text is None:
     parser.error("the task language needs --text=FILE")
+  found: dict[str, Any] = {"models": [], "runs": []}
+  if asked.json.exists():
+    found = json.loads(asked.json.read_text())
+  known = _commands(found)
   for seed, mixer, task in itertools.product(
     asked.seeds, asked.mixers, asked.tasks
   ):
-    if mixer in TASKS[task].mixers:
-      text = asked.text if task == "language" else None
+    text = asked.text if task == "language" else None
+    if mixer not in TASKS[task].mixers:
+      continue
+    if command(task, mixer, seed, text) not in known:
       train(task, mixer, seed, asked.workdir, text)
       jax.clear_caches()  # A hundred models' programs fill the memory.
-  found = collect(asked.workdir)
+  collect(asked.workdir, found)
   asked.json.write_text(json.dumps(found, indent=1) + "\n")
   print(f"{asked.json}: {len(found['runs'])} runs")
 

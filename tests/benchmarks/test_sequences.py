@@ -1,6 +1,7 @@
 """The benchmarks of sequences run, and their tables say what they found."""
 
 import json
+import shutil
 import sys
 
 import pytest
@@ -46,6 +47,12 @@ def test_tasks_are_trained_once_and_shared(tasks, monkeypatch, tmp_path):
     assert 0 < run["test/accuracy"] < 1
     assert len(run["validation"]) == 1
     assert "mnist1d.py:" in run["provenance"]["command"]
+  # On another machine, without the folders, it is not trained again.
+  shutil.rmtree(tmp_path / "runs")
+  with monkeypatch.context() as patch:
+    patch.delattr(sequence_tasks.Trial, "train")
+    sequence_tasks.main()
+  assert json.loads(out.read_text()) == again
   full, fnet = again["models"]
   assert fnet["params"] <= full["params"]
   assert fnet["macs"] <= full["macs"]
