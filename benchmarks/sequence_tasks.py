@@ -70,7 +70,7 @@ TASKS = {
   ),
   "language": Task(
     *("configs/sequence/language.py", language.get_config),
-    ",features=64,hidden=128,epochs=3",
+    ",features=64,hidden=128,epochs=3,batch=8",
     ("full", "sliding_window", "linear", "gated_linear", "delta", "mamba2"),
   ),
 }
