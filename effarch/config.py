@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -86,6 +87,13 @@ def arguments(target: Callable[..., Any]) -> list[str]:
 
 
 def _parameters(target) -> dict[str, inspect.Parameter]:
+  if isinstance(target, functools.partial):
+    return {
+      name: parameter.replace(
+        default=target.keywords.get(name, parameter.default)
+      )
+      for name, parameter in _parameters(target.func).items()
+    }
   if not isinstance(target, type):
     return dict(inspect.signature(target).parameters)
   # NNX's metaclass hides the signature of the class itself. What a class hands

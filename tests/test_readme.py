@@ -92,8 +92,12 @@ def test_every_command_runs(images, tmp_path):
       words += [
         "--config.data.name=image_folder",
         f"--config.data.path={images}",
-        f"--workdir={tmp_path}/runs/survey/cifar10/w=0.25,seed=1",
       ]
+      words.append(
+        f"--workdir={tmp_path}/runs/networks"
+        if "configs/networks" in command
+        else f"--workdir={tmp_path}/runs/survey/cifar10/w=0.25,seed=1"
+      )
     if "experiments.measure" in words:
       words += [f"--workdir={tmp_path}/runs/measure"]
     if "experiments.pareto" in words:

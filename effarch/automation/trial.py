@@ -15,6 +15,7 @@ from typing import Any
 import optax
 from flax import nnx
 
+from effarch.architectures.convolution import fold
 from effarch.architectures.models import MODELS
 from effarch.config import (
   arguments,
@@ -132,14 +133,14 @@ class Trial:
     Args:
       **changes: entries that replace those of the config.
     """
-    kind = MODELS.get(self.config["model"].get("name"))
+    name = self.config["model"].get("name")
+    kind = MODELS.get(name)
     tokens = {}
     if kind is not None and "vocab_size" in arguments(kind):
       tokens["vocab_size"] = self.source.vocab_size
     elif kind is not None and self.source.vocab_size:
       raise UserError(
-        f"config.model.name: {kind.__name__} takes no tokens, which "
-        "config.data gives"
+        f"config.model.name: {name} takes no tokens, which config.data gives"
       )
     return build(
       MODELS,
@@ -233,7 +234,8 @@ class Trial:
     """Writes the run's artifacts; see `effarch.infrastructure.export.ship`.
 
     Nothing is done if all are there. A model that was trained in bfloat16
-    ships computing in float32, which the files' runtimes have.
+    ships computing in float32, which the files' runtimes have, and what folds
+    for inference is folded.
 
     Raises:
       UserError: the training is not finished.
@@ -248,7 +250,7 @@ class Trial:
       return rows
     model = self.model(dtype="float32")
     return ship(
-      best_model(model, folder, self.techniques),
+      fold(best_model(model, folder, self.techniques)),
       folder,
       train=self.source.load("train"),
       validation=self.source.load("validation"),

@@ -41,7 +41,7 @@ def config(monkeypatch):
 @pytest.mark.parametrize(
   ("task", "model", "message"),
   [
-    ("recall", {"name": "survey_cnn"}, "SurveyCNN takes no tokens"),
+    ("recall", {"name": "survey_cnn"}, "survey_cnn takes no tokens"),
     ("mnist1d", {"name": "decoder"}, "is not T, of tokens"),
     (
       "recall",

@@ -20,6 +20,12 @@ SMALL = {
     "TOKENS": 12,
     "LENGTHS": (16, 64),
   },
+  "03_convolution": {
+    "BLOCKS": ("conv_norm", "separable", "rep_vgg"),
+    "SIZE": 6,
+    "CHANNELS": 8,
+    "BATCH": 2,
+  },
 }
 
 

@@ -27,6 +27,20 @@ from effarch.architectures.convolution.window import Padding, Sizes
 _Model = TypeVar("_Model", bound=nnx.Module)
 
 
+# Of the moving statistics: PyTorch's, with which a hundred steps are enough.
+_MOMENTUM = 0.9
+
+
+def batch_norm(features: int, **arguments: Any) -> nnx.BatchNorm:
+  """Returns the normalization that all blocks have.
+
+  Args:
+    features: channels.
+    **arguments: `dtype`, `param_dtype` and `rngs` of `nnx.BatchNorm`.
+  """
+  return nnx.BatchNorm(features, momentum=_MOMENTUM, **arguments)
+
+
 class ConvNorm(nnx.Module):
   """Convolves without bias, normalizes over the batch, and activates.
 
@@ -74,7 +88,7 @@ class ConvNorm(nnx.Module):
       use_bias=False,
       **common,
     )
-    self.norm = nnx.data(nnx.BatchNorm(out_features, **common))
+    self.norm = nnx.data(batch_norm(out_features, **common))
     self.activation = activation
     self._activate()  # A wrong name is told now.
 
@@ -123,6 +137,7 @@ def fold(model: _Model) -> _Model:
   """
   copy = nnx.clone(model)
   for _, module in nnx.iter_modules(copy):
-    if hasattr(module, "fold"):
-      module.fold()
+    merge = getattr(module, "fold", None)
+    if merge is not None:
+      merge()
   return copy

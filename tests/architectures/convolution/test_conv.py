@@ -22,6 +22,7 @@ from effarch.architectures.convolution import (
   conv,
   depthwise_conv,
   onednn,
+  plain_convolutions,
 )
 
 NAMES = {1: ("NTC", "TIO", "NTC"), 2: ("NHWC", "HWIO", "NHWC")}
@@ -33,9 +34,7 @@ def formulation(request, monkeypatch):
     monkeypatch.setattr(onednn, "available", lambda: False)
   elif not onednn.available():
     pytest.skip("this compiler has no oneDNN")
-  jax.clear_caches()  # What was traced keeps its formulation.
-  yield request.param
-  jax.clear_caches()
+  return request.param
 
 
 def reference(x, kernel, strides, padding, dilation, groups):
@@ -48,7 +47,7 @@ def reference(x, kernel, strides, padding, dilation, groups):
 
 
 @st.composite
-def problems(draw, alone):
+def problems(draw, kind):
   """Draws inputs, a kernel and a window that leaves an output."""
   axes = draw(st.integers(1, 2))
 
@@ -68,9 +67,13 @@ def problems(draw, alone):
       )
     )
   channels = draw(st.sampled_from([1, 2, 3, 16, 17]))
-  multiplier = draw(st.integers(1, 2))
-  groups = channels if alone else 1
-  features = channels * multiplier if alone else draw(st.integers(1, 5))
+  if kind == "channelwise":
+    groups, features = channels, channels * draw(st.integers(1, 2))
+  elif kind == "grouped":
+    groups = draw(st.integers(2, 3))
+    channels, features = 2 * groups, groups * draw(st.integers(1, 3))
+  else:
+    groups, features = 1, draw(st.integers(1, 5))
   generator = np.random.default_rng(draw(st.integers(0, 99)))
   x = generator.normal(size=(draw(st.integers(1, 3)), *spatial, channels))
   kernel = generator.normal(size=(*taps, channels // groups, features))
@@ -108,11 +111,11 @@ def agrees(x, kernel, arguments):
     np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-5 * scale)
 
 
-@pytest.mark.parametrize("alone", [False, True], ids=["dense", "channelwise"])
+@pytest.mark.parametrize("kind", ["dense", "channelwise", "grouped"])
 @hypothesis.given(data=st.data())
 @hypothesis.settings(max_examples=15, deadline=None, derandomize=True)
-def test_equals_xla(alone, data):
-  agrees(*data.draw(problems(alone)))
+def test_equals_xla(kind, data):
+  agrees(*data.draw(problems(kind)))
 
 
 @hypothesis.given(data=st.data())
@@ -124,8 +127,7 @@ def test_equals_xla(alone, data):
 )
 def test_shifted_products_equal_xla(data, monkeypatch):
   monkeypatch.setattr(onednn, "available", lambda: False)
-  jax.clear_caches()
-  agrees(*data.draw(problems(True)))
+  agrees(*data.draw(problems("channelwise")))
 
 
 @pytest.mark.parametrize("taps", [(31, 31), (7, 1)])
@@ -177,6 +179,20 @@ def test_gradients_of_gradients(formulation):
   )
 
 
+@pytest.mark.parametrize("index", [0, 1])
+def test_gradients_that_none_asks_for_are_not_computed(index):
+  def loss(*arrays):
+    return depthwise_conv(*arrays).sum()
+
+  x, kernel = jnp.ones((1, 5, 4, 6)), jnp.ones((3, 3, 1, 6))
+  lowered = jax.jit(jax.grad(loss, index)).trace(x, kernel)
+  text = lowered.lower(lowering_platforms=("cuda",)).as_text()
+  assert text.count("stablehlo.convolution") == 1
+  whole = jax.jit(jax.grad(loss, (0, 1))).trace(x, kernel)
+  text = whole.lower(lowering_platforms=("cuda",)).as_text()
+  assert text.count("stablehlo.convolution") == 2
+
+
 def test_mapped_over_examples_is_the_same(formulation):
   x = jax.random.normal(jax.random.key(0), (3, 1, 5, 4, 2))
   kernel = jax.random.normal(jax.random.key(1), (3, 3, 1, 2))
@@ -197,9 +213,19 @@ def test_half_precision_rounds_once(formulation, dtype):
   chex.assert_trees_all_equal(found, exact.astype(dtype))
 
 
-def test_no_images_make_no_outputs(formulation):
-  out = depthwise_conv(jnp.zeros((0, 5, 4, 2)), jnp.zeros((3, 3, 1, 2)))
-  chex.assert_shape(out, (0, 5, 4, 2))
+@pytest.mark.parametrize(
+  ("shape", "out_shape"),
+  [((0, 5, 4, 2), (0, 3, 2, 2)), ((1, 2, 4, 2), (1, 0, 2, 2))],
+)
+def test_nothing_makes_nothing(formulation, shape, out_shape):
+  def call(x, kernel):
+    return depthwise_conv(x, kernel, padding="VALID")
+
+  x, kernel = jnp.zeros(shape), jnp.ones((3, 3, 1, 2))
+  out, back = jax.vjp(call, x, kernel)
+  chex.assert_shape(out, out_shape)
+  for gradient, like in zip(back(out), (x, kernel), strict=True):
+    chex.assert_trees_all_equal(gradient, jnp.zeros_like(like))
 
 
 def test_accelerators_and_files_get_xlas_own_convolution():
@@ -211,6 +237,19 @@ def test_accelerators_and_files_get_xlas_own_convolution():
   assert "stablehlo.convolution" in text
   assert "feature_group_count = 6" in text
   assert "custom_call" not in text
+
+
+def test_plain_convolutions_are_xlas_own_everywhere():
+  x, kernel = jnp.ones((1, 5, 4, 6)), jnp.ones((3, 3, 1, 6))
+
+  def lowered():
+    return jax.jit(lambda x: depthwise_conv(x, kernel)).lower(x).as_text()
+
+  with plain_convolutions():
+    plain = lowered()
+  assert "stablehlo.convolution" in plain
+  assert "custom_call" not in plain
+  assert "stablehlo.convolution" not in lowered()
 
 
 # Shapes that oneDNN's compiled filters do not take as they are: too much

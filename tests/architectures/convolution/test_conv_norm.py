@@ -4,7 +4,13 @@ import jax.numpy as jnp
 import pytest
 from flax import nnx
 
-from effarch.architectures.convolution import Conv, ConvNorm, fold, folded
+from effarch.architectures.convolution import (
+  Conv,
+  ConvNorm,
+  GroupedConv,
+  fold,
+  folded,
+)
 from effarch.testing import check_block
 
 X = jax.random.normal(jax.random.key(0), (2, 7, 5, 8))
@@ -15,7 +21,8 @@ X = jax.random.normal(jax.random.key(0), (2, 7, 5, 8))
 )
 def test_exam(strides, groups, places):
   def make(**arguments):
-    return ConvNorm(8, 12, strides=strides, groups=groups, **arguments)
+    block = GroupedConv if groups == 4 else ConvNorm
+    return block(8, 12, strides=strides, **arguments)
 
   weights = 9 * 8 * 12 // groups
   shape = (2, 7, 5, 12) if strides == 1 else (2, 4, 3, 12)

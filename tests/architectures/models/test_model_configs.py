@@ -136,14 +136,13 @@ def test_more_tokens_than_there_are_places_are_refused():
 
 @pytest.mark.parametrize("mixers", [[{"name": "full"}], ({"name": "full"},)])
 @pytest.mark.parametrize("kind", [dict, ConfigDict])
-def test_every_model_is_built_from_a_config(kind, mixers):
+def test_every_transformer_is_built_from_a_config(kind, mixers):
   shapes = {
     "encoder": (5,),
     "dual_encoder": (2, 5),
     "decoder": (5,),
     "vision_transformer": (8, 4, 3),
   }
-  assert {*shapes, "survey_cnn"} == set(MODELS)
   for name, shape in shapes.items():
     tokens = {} if name == "vision_transformer" else TOKENS
     config = kind({"name": name, "mixers": mixers, "depth": 1, **tokens})
@@ -154,3 +153,28 @@ def test_every_model_is_built_from_a_config(kind, mixers):
       rngs=nnx.Rngs(0),
     )
     assert type(model) is MODELS[name]
+
+
+@pytest.mark.parametrize(
+  ("name", "kind", "classes"),
+  [
+    ("mobilenet_v1_0.5", "MobileNetV1", 9),
+    ("resnet_20_cifar_option_a", "CifarResNet", 9),
+  ],
+)
+def test_networks_with_other_defaults_are_built_too(name, kind, classes):
+  model = build(
+    *(MODELS, {"name": name, "dtype": "bfloat16"}, "config.model"),
+    input_shape=(8, 8, 2),
+    num_classes=classes,
+    rngs=nnx.Rngs(0),
+  )
+  assert type(model).__name__ == kind
+  assert model.classifier.out_features == classes
+  with pytest.raises(UserError, match=r"config\.model\.blok: unknown"):
+    build(
+      *(MODELS, {"name": name, "blok": 1}, "config.model"),
+      input_shape=(8, 8, 2),
+      num_classes=classes,
+      rngs=nnx.Rngs(0),
+    )
