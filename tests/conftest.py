@@ -10,6 +10,7 @@ _CACHE = pathlib.Path(tempfile.gettempdir()) / "effarch-tests-jax-cache"
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_CACHE))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 
+import jax  # noqa: E402
 import jaxtyping  # noqa: E402
 
 jaxtyping.install_import_hook("effarch", "beartype.beartype")
@@ -30,6 +31,17 @@ def shared() -> pathlib.Path:
   if not _SHARED.is_dir():
     pytest.skip("the shared data is not beside this clone")
   return _SHARED
+
+
+@pytest.fixture(scope="module")
+def quick_compilation():
+  """Compiles without most optimizations, for programs that run once or twice.
+
+  Those with oneDNN's convolutions can't be kept in the cache.
+  """
+  jax.config.update("jax_disable_most_optimizations", True)
+  yield
+  jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture(autouse=True)

@@ -10,6 +10,7 @@ from effarch.infrastructure.runtime import LiteRTModel
 from effarch.infrastructure.training import RunFolder
 from effarch.strategies import study
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 # What makes them small.
 SMALL = {
   "resnet_18": {"depths": (1, 1), "features": (8, 16)},

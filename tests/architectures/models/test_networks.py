@@ -13,6 +13,7 @@ from effarch.infrastructure.cost import measure
 from effarch.infrastructure.export import convert
 from effarch.infrastructure.runtime import LiteRTModel
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 # Size of images, parameters, MACs, as published.
 PUBLISHED = {
   "resnet_18": (224, 11_689_512, "1.814G"),
