@@ -1,6 +1,7 @@
 """Benchmarks of convolutions run, shortened; no time is asserted."""
 
 import json
+import pathlib
 import sys
 
 import jax
@@ -91,3 +92,17 @@ def test_a_training_step_has_all_gradients(small):
   assert inputs.shape == x.shape
   for tree in (statistics, params, inputs):
     assert all(np.any(np.asarray(leaf)) for leaf in jax.tree.leaves(tree))
+
+
+def test_docs_tell_what_the_run_found():
+  root = pathlib.Path(__file__).parents[2]
+  rows = json.loads((root / "results/depthwise_cpu.json").read_text())["rows"]
+  text = (root / "docs/convolution.md").read_text()
+  for passes in ("forward", "forward+backward"):
+    cells = [passes]
+    for rival in ("grouped", "PyTorch"):
+      ratios = [r["ratio"][rival][1] for r in rows if r["passes"] == passes]
+      assert len(ratios) == len(depthwise.LAYERS)
+      mean = np.exp(np.mean(np.log(ratios)))
+      cells.append(f"{mean:.2f}x ({min(ratios):.2f} to {max(ratios):.2f})")
+    assert f"| {' | '.join(cells)} |" in text
