@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 from effarch.architectures.models import MODELS
 from effarch.config import build
 from effarch.errors import UserError
+from tests.architectures.models.test_networks import PUBLISHED
 
 MIXER = "config.model.mixers[0]"
 
@@ -143,6 +144,8 @@ def test_every_transformer_is_built_from_a_config(kind, mixers):
     "decoder": (5,),
     "vision_transformer": (8, 4, 3),
   }
+  # All others are networks of convolutions, which have tests of their own.
+  assert {*shapes, "survey_cnn", *PUBLISHED} == set(MODELS)
   for name, shape in shapes.items():
     tokens = {} if name == "vision_transformer" else TOKENS
     config = kind({"name": name, "mixers": mixers, "depth": 1, **tokens})
