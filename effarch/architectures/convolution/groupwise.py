@@ -1,7 +1,6 @@
 """Convolutions in groups as one convolution of oneDNN for each group.
 
-XLA's own on CPUs is slow, most of all backward: with 32 groups of 4 channels, a
-hundred times.
+XLA's own on CPUs is slow, most of all backward.
 
 Axes as in `window`: `B *S C` inputs, `*K C/G F` kernels, `B *O F` outputs.
 """
