@@ -17,6 +17,7 @@ from jaxtyping import Array, Bool, Float, Int
 from effarch.architectures.attention.heads import HeadMixer
 from effarch.architectures.attention.mixer import Supports
 from effarch.architectures.attention.recurrence import linear_recurrence
+from effarch.architectures.attention.softmax import product
 
 _SMALLEST = 1e-30
 
@@ -44,11 +45,8 @@ def kernel_attention(
   if causal:
     return divide(linear_recurrence(query, key, value)[0])
   # The narrow product: many tokens, and few features and values.
-  wide = jnp.promote_types(key.dtype, jnp.float32)
-  memory = jnp.einsum(
-    "bsnf,bsnd->bnfd", key, value, preferred_element_type=wide
-  )
-  out = jnp.einsum("btnf,bnfd->btnd", query.astype(wide), memory)
+  memory = product(key.transpose(0, 2, 3, 1), value.swapaxes(1, 2))
+  out = jnp.einsum("btnf,bnfd->btnd", query.astype(memory.dtype), memory)
   return divide(out).astype(value.dtype)
 
 

@@ -63,7 +63,9 @@ def check(kind, shape, x, params, macs, classes=K, **arguments):
     return kind(shape, classes, **given, rngs=rngs)
 
   outs = (T, classes) if kind is Decoder else (classes,)
-  check_layer(make, x, (len(x), *outs), params=params, macs=macs)
+  # Two layers round twice: over eight seeds bfloat16 is off by up to 0.064.
+  costs = {"params": params, "macs": macs}
+  check_layer(make, x, (len(x), *outs), **costs, half_error=0.1)
 
 
 @pytest.mark.parametrize(
