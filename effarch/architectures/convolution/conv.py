@@ -131,6 +131,12 @@ class Conv(nnx.Module):
     self.groups = groups
     self.dtype = dtype
 
+  def scale_outputs(self, scale: Float[Array, " F"]) -> None:
+    """Changes the layer to one that has outputs times so much."""
+    for numbers in (self.kernel, self.bias):
+      if numbers is not None:
+        numbers[...] = (numbers[...] * scale).astype(numbers.dtype)
+
   def __call__(self, x: Float[Array, "B *S C"]) -> Float[Array, "B *O F"]:
     x, kernel, bias = dtypes.promote_dtype(
       (x, self.kernel[...], None if self.bias is None else self.bias[...]),

@@ -140,8 +140,5 @@ class ConvNeXtBlock(nnx.Module):
   def fold(self) -> None:
     """Turns the scale into the last convolution's kernel and bias."""
     if self.scale is not None:
-      scale, project = self.scale[...], self.project
-      assert project.bias is not None
-      project.kernel[...] *= scale
-      project.bias[...] *= scale
+      self.project.scale_outputs(self.scale[...])
       self.scale = None

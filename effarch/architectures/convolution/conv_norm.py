@@ -104,9 +104,7 @@ class ConvNorm(nnx.Module):
   def fold(self) -> None:
     """Turns the normalization into the convolution's kernel and bias."""
     if self.norm is not None:
-      kernel, bias = folded(self.conv, self.norm)
-      self.conv.kernel[...] = kernel
-      self.conv.bias = nnx.Param(bias)
+      fold_norm(self.conv, self.norm)
       self.norm = None
 
 
@@ -119,6 +117,19 @@ def folded(
     conv: with or without bias.
     norm: what follows, with its moving statistics.
   """
+  copy = nnx.clone(conv)
+  fold_norm(copy, norm)
+  assert copy.bias is not None
+  return copy.kernel[...], copy.bias[...]
+
+
+def fold_norm(conv: Any, norm: nnx.BatchNorm) -> None:
+  """Changes a convolution to one that does what both do.
+
+  Args:
+    conv: with or without bias; any layer with `scale_outputs`.
+    norm: what follows, with its moving statistics.
+  """
   scale = jax.lax.rsqrt(norm.var[...] + norm.epsilon)
   if norm.scale is not None:
     scale *= norm.scale[...]
@@ -126,8 +137,8 @@ def folded(
   bias = (bias - norm.mean[...]) * scale
   if norm.bias is not None:
     bias += norm.bias[...]
-  dtype = conv.kernel[...].dtype
-  return (conv.kernel[...] * scale).astype(dtype), bias.astype(dtype)
+  conv.scale_outputs(scale)
+  conv.bias = nnx.Param(bias.astype(conv.kernel.dtype))
 
 
 def fold(model: _Model) -> _Model:

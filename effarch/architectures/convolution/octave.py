@@ -25,7 +25,7 @@ from jaxtyping import Array, Float
 
 from effarch.architectures.convolution.activations import activation
 from effarch.architectures.convolution.conv import Conv
-from effarch.architectures.convolution.conv_norm import batch_norm, folded
+from effarch.architectures.convolution.conv_norm import batch_norm, fold_norm
 from effarch.architectures.convolution.window import Sizes, sizes
 
 # High frequencies, and low ones with half the places each way, if any.
@@ -175,8 +175,7 @@ class OctaveConv(nnx.Module):
         conv = getattr(self, f"{start}_to_{end}")
         if conv is None:
           continue
-        kernel, bias = folded(conv, norm)
-        conv.kernel[...] = kernel
-        if start == "high":  # Of a sum, one has the bias.
-          conv.bias = nnx.Param(bias)
+        fold_norm(conv, norm)
+        if start == "low":  # Of a sum, one has the bias.
+          conv.bias = None
     self.high_norm = self.low_norm = None
