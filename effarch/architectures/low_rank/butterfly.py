@@ -24,6 +24,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from effarch.architectures.low_rank.block_diagonal import multiply_blocks
 from effarch.architectures.low_rank.structure import (
   LinearStructure,
   leading,
@@ -71,8 +72,8 @@ class Butterfly(LinearStructure):
     for k in range(count):
       # `B D 2 X L` to `B D X 2 L`, and, mixed, to `B D 2 X L` again.
       x = x.reshape(batch, 2**k, 2, -1, self.block_size).swapaxes(2, 3)
-      x = x.reshape(batch, 2**k, -1, size)
-      x = jnp.einsum("bdxi,dxio->bdxo", x, factors[f"stage_{k}"])
+      stage = factors[f"stage_{k}"].reshape(-1, size, size)
+      x = multiply_blocks(x.reshape(batch, -1, size), stage)
       x = x.reshape(batch, 2**k, -1, 2, self.block_size).swapaxes(2, 3)
     return x.reshape(batch, -1)[:, :o]
 
