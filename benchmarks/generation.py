@@ -89,9 +89,7 @@ def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
   parser.add_argument("--json", type=pathlib.Path, required=True)
   parser.add_argument("--mixers", nargs="*", default=CAUSAL)
-  parser.add_argument(
-    "--lengths", nargs="*", type=int, default=[256, 1024, 4096]
-  )
+  parser.add_argument("--lengths", nargs="*", type=int, default=[256, 1024])
   parser.add_argument("--batches", nargs="*", type=int, default=[1, 16])
   asked = parser.parse_args()
   words = ["python", "-m", "benchmarks.generation", *sys.argv[1:]]

@@ -116,9 +116,9 @@ def programs(module: nnx.Module, x: jax.Array) -> tuple[Call, Call, int]:
 
 def rows(
   size: int,
-  names: Sequence[str] = (DENSE, *STRUCTURES),
+  names: Sequence[str],
   *,
-  batch: int = BATCH,
+  batch: int,
   calls: int = 1,
 ) -> list[Row]:
   """Returns each layer's cost and times.
@@ -244,6 +244,8 @@ def main() -> None:
   parser.add_argument("--json", type=pathlib.Path)
   parser.add_argument("--table", type=pathlib.Path)
   parser.add_argument("--sizes", nargs="*", type=int, default=list(CALLS))
+  parser.add_argument("--structures", nargs="*", default=list(STRUCTURES))
+  parser.add_argument("--batch", type=int, default=BATCH)
   asked = parser.parse_args()
   if asked.table:
     made = json.loads(asked.table.read_text())
@@ -251,7 +253,9 @@ def main() -> None:
     words = ["python", "-m", "benchmarks.low_rank", *sys.argv[1:]]
     made = {"provenance": provenance(shlex.join(words)), "rows": []}
     for size in asked.sizes:
-      made["rows"] += rows(size, calls=CALLS.get(size, 1))
+      names = DENSE, *asked.structures
+      calls = CALLS.get(size, 1)
+      made["rows"] += rows(size, names, batch=asked.batch, calls=calls)
       jax.clear_caches()
   for kind in ("forward", "step"):
     print(f"\n{kind}\n\n{speeds(made['rows'], kind)}")

@@ -5,34 +5,29 @@
 Trains each mixer on each task from several seeds by the tasks' own configs,
 and adds what the run folders tell to `results/sequence_tasks_cpu.json`; what is
 there by the same command is not trained again. Stopped, it goes on; several of
-these share the work, as a folder that one trains in is passed over by the
-others.
+these share the work.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import dataclasses
+import functools
 import itertools
 import json
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import jax
 from ml_collections import ConfigDict
 
+from benchmarks.runs import Run, collect, train
 from configs.lra import listops
 from configs.sequence import language, mnist1d, recall
 from effarch.architectures.attention import ATTENTION
-from effarch.automation.trial import Trial
-from effarch.errors import BusyError
-from effarch.infrastructure.training import RunFolder
 
 RESULTS = pathlib.Path("results/sequence_tasks_cpu.json")
 SEEDS = (0, 1, 2)
-_KEPT = ("epoch", "test/accuracy", "test/loss", "train_seconds")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,82 +91,40 @@ def _variant(task: str, mixer: str, seed: int) -> str:
   return f"{mixer}{TASKS[task].variant},seed={seed}"
 
 
-def train(
-  task: str,
-  mixer: str,
-  seed: int,
-  workdir: pathlib.Path,
+def runs(
+  tasks: Sequence[str],
+  mixers: Sequence[str],
+  seeds: Sequence[int],
   text: pathlib.Path | None = None,
-) -> None:
-  """Trains, or goes on, unless another process does.
+) -> list[Run]:
+  """Returns the trainings of mixers on tasks.
 
   Args:
-    task: a key of `TASKS`.
-    mixer: a key of `ATTENTION`.
-    seed: of the parameters and of the order of examples.
-    workdir: of all run folders.
+    tasks: keys of `TASKS`.
+    mixers: keys of `ATTENTION`; a task has those it compares.
+    seeds: of each.
     text: what language is modelled of.
   """
-  config = TASKS[task].get_config(_variant(task, mixer, seed)).to_dict()
-  if text is not None:
-    config["data"]["path"] = str(text)
-  folder = RunFolder.open(
-    workdir / task / f"{mixer},seed={seed}",
-    *(config, command(task, mixer, seed, text)),
-  )
-  with contextlib.suppress(BusyError):
-    Trial(config).train(folder)
-
-
-def collect(workdir: pathlib.Path, found: dict[str, Any]) -> None:
-  """Adds what all finished runs tell; equal parts of them once.
-
-  Args:
-    workdir: of all run folders.
-    found: `models` and `runs`, in the order of the tasks.
-  """
-  known = _commands(found)
-  for task, mixer, seed in itertools.product(TASKS, ATTENTION, SEEDS):
-    folder = RunFolder(workdir / task / f"{mixer},seed={seed}")
-    if not folder.has("result.json"):
-      continue
-    result, config = folder.read("result.json"), folder.read("config.json")
-    *_, start = folder.read_lines("provenance.jsonl")
-    if start["command"] in known:
-      continue
-    named = {"task": task, "mixer": mixer}
-    model = {
-      **named,
-      "params": result["params"],
-      "macs": result["macs"],
-      "config": config["model"],
-    }
-    if model not in found["models"]:
-      found["models"].append(model)
-    found["runs"].append(
-      {
-        **named,
-        "seed": seed,
-        **{name: result[name] for name in _KEPT},
-        "validation": [
-          line[f"validation/{config['training']['best']}"]
-          for line in folder.read_lines("metrics.jsonl")
-        ],
-        "provenance": start,
-      }
+  return [
+    Run(
+      {"task": task, "mixer": mixer},
+      seed,
+      command(task, mixer, seed, text if task == "language" else None),
+      functools.partial(_config, task, mixer, seed, text),
+      f"{task}/{mixer},seed={seed}",
     )
-  for rows in found.values():
-    rows.sort(key=_place)
+    for seed, mixer, task in itertools.product(seeds, mixers, tasks)
+    if mixer in TASKS[task].mixers
+  ]
 
 
-def _commands(found: dict[str, Any]) -> set[str]:
-  return {run["provenance"]["command"] for run in found["runs"]}
-
-
-def _place(row: dict[str, Any]) -> tuple[int, ...]:
-  tasks, mixers = list(TASKS), list(ATTENTION)
-  place = tasks.index(row["task"]), mixers.index(row["mixer"])
-  return *place, row.get("seed", 0)
+def _config(
+  task: str, mixer: str, seed: int, text: pathlib.Path | None
+) -> dict[str, Any]:
+  config = TASKS[task].get_config(_variant(task, mixer, seed)).to_dict()
+  if task == "language":
+    config["data"]["path"] = str(text)
+  return config
 
 
 def main() -> None:
@@ -188,17 +141,14 @@ def main() -> None:
   found: dict[str, Any] = {"models": [], "runs": []}
   if asked.json.exists():
     found = json.loads(asked.json.read_text())
-  known = _commands(found)
-  for seed, mixer, task in itertools.product(
-    asked.seeds, asked.mixers, asked.tasks
-  ):
-    text = asked.text if task == "language" else None
-    if mixer not in TASKS[task].mixers:
-      continue
-    if command(task, mixer, seed, text) not in known:
-      train(task, mixer, seed, asked.workdir, text)
-      jax.clear_caches()  # A hundred models' programs fill the memory.
-  collect(asked.workdir, found)
+  train(
+    runs(asked.tasks, asked.mixers, asked.seeds, asked.text),
+    *(asked.workdir, found),
+  )
+  everything = [
+    run for task in TASKS for run in runs([task], list(ATTENTION), SEEDS)
+  ]
+  collect(everything, asked.workdir, found)
   asked.json.write_text(json.dumps(found, indent=1) + "\n")
   print(f"{asked.json}: {len(found['runs'])} runs")
 

@@ -15,6 +15,7 @@ from typing import Any
 import optax
 from flax import nnx
 
+from effarch import compression, learning
 from effarch.architectures.convolution import fold
 from effarch.architectures.models import MODELS
 from effarch.config import (
@@ -43,7 +44,6 @@ from effarch.infrastructure.training import (
   evaluate,
   fit,
 )
-from effarch.learning import TECHNIQUES
 
 _PARTS = (
   "data",
@@ -54,6 +54,8 @@ _PARTS = (
   "techniques",
   "training",
 )
+
+TECHNIQUES = {**learning.TECHNIQUES, **compression.TECHNIQUES}
 
 # Parts of a config that commands read, and no trial.
 COMMANDS = ("measure", "study")

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from benchmarks import generation, sequence_tables, sequence_tasks
+from benchmarks import generation, runs, sequence_tables, sequence_tasks
 from benchmarks.sequence_tasks import Task
 from configs.sequence import mnist1d
 
@@ -27,15 +27,15 @@ def test_tasks_are_trained_once_and_shared(tasks, monkeypatch, tmp_path):
   monkeypatch.setattr(sys, "argv", words)
   # Another process is at one of them.
   (tmp_path / "runs").mkdir()
-  original = sequence_tasks.Trial.train
+  original = runs.Trial.train
 
   def busy(self, folder):
     if "fnet" in folder.path.name:
-      raise sequence_tasks.BusyError("another process trains here")
+      raise runs.BusyError("another process trains here")
     return original(self, folder)
 
   with monkeypatch.context() as patch:
-    patch.setattr(sequence_tasks.Trial, "train", busy)
+    patch.setattr(runs.Trial, "train", busy)
     sequence_tasks.main()
   found = json.loads(out.read_text())
   assert [run["mixer"] for run in found["runs"]] == ["full"]
@@ -50,7 +50,7 @@ def test_tasks_are_trained_once_and_shared(tasks, monkeypatch, tmp_path):
   # On another machine, without the folders, it is not trained again.
   shutil.rmtree(tmp_path / "runs")
   with monkeypatch.context() as patch:
-    patch.delattr(sequence_tasks.Trial, "train")
+    patch.delattr(runs.Trial, "train")
     sequence_tasks.main()
   assert json.loads(out.read_text()) == again
   full, fnet = again["models"]

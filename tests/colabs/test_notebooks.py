@@ -26,6 +26,12 @@ SMALL = {
     "CHANNELS": 8,
     "BATCH": 2,
   },
+  "04_low_rank": {
+    "EPOCHS": 2,
+    "WIDTH": 0.1,
+    "RATIOS": (0.5, 0.25),
+    "BATCH": 8,
+  },
 }
 
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from effarch.automation.trial import TECHNIQUES
 from effarch.infrastructure.training import Technique
 from effarch.infrastructure.training.technique import apply_batch_hooks
-from effarch.learning import TECHNIQUES
 from effarch.learning.augment import FlipTranslate, flip, translate
 from effarch.learning.smooth import LabelSmoothing
 from effarch.testing import check_technique

@@ -31,6 +31,7 @@ class ACDC(Cascade):
   """
 
   per_stage: ClassVar[int] = 2
+  folds: ClassVar[bool] = True
 
   def side(self, i, o):
     return max(i, o)

@@ -60,6 +60,7 @@ class Circulant(LinearStructure):
   block_size: int = 0
 
   chosen: ClassVar[str] = "block_size"
+  folds: ClassVar[bool] = True
 
   # A block's numbers; the fast product is as long as there are places.
   def _kernel_size(self):

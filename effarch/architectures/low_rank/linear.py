@@ -14,6 +14,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
+from effarch.architectures.low_rank.dense import Dense
 from effarch.architectures.low_rank.structure import (
   Factors,
   Fitted,
@@ -93,6 +94,17 @@ class StructuredLinear(nnx.Module):
     """Returns the weight as one matrix."""
     factors = {name: factor[...] for name, factor in self.factors.items()}
     return self.structure.to_dense(factors, self.in_features, self.out_features)
+
+  def fold(self) -> None:
+    """Turns a weight into one matrix where inference is better off with it.
+
+    Adapters are merged into what they adapt; what is made of Fourier
+    transforms has no other form in files without complex numbers.
+    """
+    if self.structure.folds:
+      weight = {"weight": self.to_dense()}
+      self.factors = variables(weight, (), self.param_dtype)
+      self.structure = Dense()
 
   @property
   def kernel(self) -> Float[Array, "I O"]:

@@ -34,6 +34,7 @@ class LoRA(LinearStructure):
 
   frozen: ClassVar[tuple[str, ...]] = ("weight",)
   adapts: ClassVar[bool] = True
+  folds: ClassVar[bool] = True
 
   def _scale(self):
     return 1.0 if self.alpha is None else self.alpha / self.rank

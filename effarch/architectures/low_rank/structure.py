@@ -104,6 +104,8 @@ class LinearStructure(Structure):
 
   # Beside a given weight nothing can be drawn anew.
   adapts: ClassVar[bool] = False
+  # For inference the matrix is better.
+  folds: ClassVar[bool] = False
 
   def draw(self, key: Key[Array, ""], i: int, o: int) -> dict[str, Array]:
     """Returns factors at random, whose matrix has elements of variance `1/I`.

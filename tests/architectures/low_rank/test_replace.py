@@ -160,6 +160,15 @@ def test_a_shared_layer_stays_shared():
   assert holder[0] is holder[1][0]
 
 
+def test_adapters_are_merged_by_folding():
+  made = nnx.List([nnx.Linear(6, 4, rngs=nnx.Rngs(0))])
+  replace_linear(made, LoRA(rank=2))
+  made[0].factors["up"][...] += 1.0
+  folded = fold(made)
+  assert folded[0].factors.keys() == {"weight"}
+  np.testing.assert_allclose(folded[0].kernel, made[0].kernel)
+
+
 def test_dtypes_are_kept():
   made = nnx.List([nnx.Linear(4, 4, dtype=jnp.bfloat16, rngs=nnx.Rngs(0))])
   replace_linear(made, LowRank(rank=1))
