@@ -1,6 +1,7 @@
 """The benchmarks of sequences run, and their tables say what they found."""
 
 import json
+import pathlib
 import shutil
 import sys
 
@@ -9,6 +10,8 @@ import pytest
 from benchmarks import generation, runs, sequence_tables, sequence_tasks
 from benchmarks.sequence_tasks import Task
 from configs.sequence import mnist1d
+
+ROOT = pathlib.Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -124,3 +127,12 @@ def test_generating_is_told_beside_the_cache():
   lines = sequence_tables.generation({"rows": rows}).splitlines()
   assert lines[-2] == ("| full | 1,000 (1.00x) | 1,000 (1.00x) | 2 to 4 |")
   assert lines[-1] == "| linear | 2,500 (2.50x) | 2,500 (2.50x) | 1 |"
+
+
+def test_docs_have_the_tables_of_the_results():
+  docs = (ROOT / "docs/sequences.md").read_text()
+  found = json.loads((ROOT / sequence_tasks.RESULTS).read_text())
+  generated = json.loads((ROOT / sequence_tables.GENERATION).read_text())
+  assert sequence_tables.accuracies(found) in docs
+  assert sequence_tables.language(found, generated) in docs
+  assert sequence_tables.generation(generated) in docs
