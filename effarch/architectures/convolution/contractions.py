@@ -114,8 +114,9 @@ def _kernel_gradient(
   gradient: Array,
 ) -> Array:
   def on_cpu(by, x, gradient):
-    each, x = _each_channel(window, x, shape[-1])
-    return by.kernel_gradient(each, shape[:-2], x, gradient)
+    each, laid = _each_channel(window, x, shape[-1])
+    found = by.kernel_gradient(each, shape[:-2], laid, gradient)
+    return portable(x, gradient) if found is None else found
 
   def portable(x, gradient):
     kernel = jax.ShapeDtypeStruct(shape, x.dtype)

@@ -8,6 +8,7 @@ Axes as in `window`: `B *S C` inputs, `*K C/G F` kernels, `B *O F` outputs.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 
 import jax
@@ -36,7 +37,8 @@ def kernel_gradient(
   window: Window, taps: Sequence[int], x: jax.Array, gradient: jax.Array
 ) -> jax.Array:
   """Returns the gradient of the kernel, whose lengths are `taps`."""
-  return _each(onednn.kernel_gradient, window, (taps,), x, gradient)
+  each = functools.partial(onednn.kernel_gradient, always=True)
+  return _each(each, window, (taps,), x, gradient)
 
 
 def _each(

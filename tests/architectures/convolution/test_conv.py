@@ -19,6 +19,7 @@ from jax import lax
 from effarch.architectures.convolution import (
   Conv,
   DepthwiseConv,
+  columns,
   conv,
   depthwise_conv,
   onednn,
@@ -141,12 +142,50 @@ def test_large_kernels(formulation, taps):
 def test_blocks_of_images_and_what_is_left(monkeypatch):
   if not onednn.available():
     pytest.skip("this compiler has no oneDNN")
-  monkeypatch.setattr(onednn, "_COLUMNS", 2 * 27 * 30)  # Two images a block.
+  monkeypatch.setattr(columns, "_BLOCK", 2 * 27 * 30)  # Two images a block.
   jax.clear_caches()
   generator = np.random.default_rng(0)
   x = generator.normal(size=(5, 6, 5, 3)).astype(np.float32)
   kernel = generator.normal(size=(3, 3, 3, 4)).astype(np.float32)
   agrees(x, kernel, ((1, 1), "SAME", (1, 1), 1))
+
+
+@pytest.mark.parametrize("choice", ["columns", "filters"])
+@hypothesis.given(data=st.data())
+@hypothesis.settings(
+  max_examples=15,
+  deadline=None,
+  derandomize=True,
+  suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture],
+)
+def test_every_way_to_a_kernels_gradient(choice, data, monkeypatch):
+  """So small problems are left to XLA, unless another way is chosen."""
+  if not onednn.available():
+    pytest.skip("this compiler has no oneDNN")
+  monkeypatch.setattr(columns, "_choice", lambda *problem: choice)
+  jax.clear_caches()
+  agrees(*data.draw(problems("dense")))
+
+
+@pytest.mark.parametrize(
+  ("channels", "choice"),
+  [((3, 32), "filters"), ((32, 3), "filters"), ((8, 8), "xla")],
+)
+def test_the_way_follows_the_channels(channels, choice, monkeypatch):
+  if not onednn.available():
+    pytest.skip("this compiler has no oneDNN")
+  chosen, choose = [], columns._choice
+  monkeypatch.setattr(
+    columns,
+    "_choice",
+    lambda *problem: chosen.append(choose(*problem)) or chosen[-1],
+  )
+  jax.clear_caches()
+  generator = np.random.default_rng(0)
+  x = generator.normal(size=(2, 15, 15, channels[0])).astype(np.float32)
+  kernel = generator.normal(size=(3, 3, *channels)).astype(np.float32)
+  agrees(x, kernel, ((1, 1), "SAME", (1, 1), 1))
+  assert choice in chosen
 
 
 def test_gradients_of_gradients(formulation):
