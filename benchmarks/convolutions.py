@@ -183,6 +183,33 @@ def table(rows: list[dict[str, Any]]) -> Table:
   return found
 
 
+def summary(rows: list[dict[str, Any]]) -> str:
+  """Returns times of all layers beside effarch's, in Markdown.
+
+  Args:
+    rows: what `layer_rows` returned.
+  """
+  names = dict.fromkeys(name for row in rows for name in row["milliseconds"])
+  others = [name for name in names if name != "effarch"]
+  lines = [f"| contraction | {' | '.join(others)} |"]
+  lines.append(f"| --- |{' ---: |' * len(others)}")
+  for contraction in dict.fromkeys(row["contraction"] for row in rows):
+    cells = []
+    for name in others:
+      ratios = [
+        row["milliseconds"][name] / row["milliseconds"]["effarch"]
+        for row in rows
+        if row["contraction"] == contraction and name in row["milliseconds"]
+      ]
+      if ratios:
+        mean = np.exp(np.mean(np.log(ratios)))
+        cells.append(f"{mean:.2f}x ({min(ratios):.2f} to {max(ratios):.2f})")
+      else:
+        cells.append("–")
+    lines.append(f"| {contraction} | {' | '.join(cells)} |")
+  return "\n".join(lines)
+
+
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
   parser.add_argument("--json", type=pathlib.Path)
@@ -194,6 +221,7 @@ def main() -> None:
     torch.set_grad_enabled(False)
   rows = [row for layer in LAYERS for row in layer_rows(*layer)]
   Console(width=130).print(table(rows))
+  print(summary(rows))
   if asked.json:
     made = {"provenance": record, "rows": rows}
     asked.json.write_text(json.dumps(made, indent=1) + "\n")

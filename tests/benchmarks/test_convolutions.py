@@ -106,3 +106,13 @@ def test_docs_tell_what_the_run_found():
       mean = np.exp(np.mean(np.log(ratios)))
       cells.append(f"{mean:.2f}x ({min(ratios):.2f} to {max(ratios):.2f})")
     assert f"| {' | '.join(cells)} |" in text
+  found = json.loads((root / "results/convolutions_cpu.json").read_text())
+  assert convolutions.summary(found["rows"]) in text
+  found = json.loads((root / "results/blocks_cpu.json").read_text())["rows"]
+  for size, _ in blocks.SHAPES:
+    assert blocks.table([r for r in found if r["size"] == size]) in text
+  found = json.loads((root / "results/train_step_xeon_cpu.json").read_text())
+  for row in found["rows"]:
+    if row["step"] == "PyTorch":
+      told = f"{row['effarch_ratio']:.2f}"
+      assert f"{told} of PyTorch's" in text or f"{told} at width 1.0" in text
