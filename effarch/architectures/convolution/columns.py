@@ -27,13 +27,21 @@ _BLOCK = 2**21
 
 
 def kernel_gradient(
-  window: Window,
-  taps: Sequence[int],
-  x: jax.Array,
-  gradient: jax.Array,
-  *,
-  always: bool = False,
+  window: Window, taps: Sequence[int], x: jax.Array, gradient: jax.Array
 ) -> jax.Array | None:
+  """Returns the gradient of the kernel, whose lengths are `taps`.
+
+  Of few channels and places, None: XLA's own is faster.
+  """
+  alone = window.groups == 1
+  if alone and _choice(taps, *_sides(window, x, gradient)) == "xla":
+    return None
+  return laid_out_gradient(window, taps, x, gradient)
+
+
+def laid_out_gradient(
+  window: Window, taps: Sequence[int], x: jax.Array, gradient: jax.Array
+) -> jax.Array:
   """Returns the gradient of the kernel, whose lengths are `taps`.
 
   Channel by channel (`C = F = G`), it is itself a convolution, of each image
@@ -41,43 +49,45 @@ def kernel_gradient(
   were. Of all channels (`G = 1`), blocks of images are laid out as columns, a
   row for each output, and multiplied by the gradients. Without strides inputs
   and gradients can change places, and those of fewer channels are laid out.
-
-  Of few channels and places, it is None unless `always`: XLA's is faster.
   """
   if window.groups > 1:
     return _channelwise(window, taps, x, gradient)
-  turns = set(window.strides) == {1} and gradient.shape[-1] < x.shape[-1]
-  laid, summed = (gradient, x) if turns else (x, gradient)
-  choice = _choice(
-    math.prod(taps), laid.shape[-1], summed.shape[-1], gradient.shape[1:-1]
-  )
-  if choice == "xla" and not always:
-    return None
-  over = _turned(window, taps) if turns else window
-  by_filters = choice == "filters"
+  laid, summed = _sides(window, x, gradient)
+  by_filters = _choice(taps, laid, summed) == "filters"
+  if laid is x:
+    return _by_columns(window, taps, x, gradient, by_filters=by_filters)
+  over = _turned(window, taps)
   found = _by_columns(over, taps, laid, summed, by_filters=by_filters)
-  return jnp.flip(found, range(len(taps))).swapaxes(-1, -2) if turns else found
+  return jnp.flip(found, range(len(taps))).swapaxes(-1, -2)
 
 
-def _choice(taps: int, laid: int, summed: int, spatial: Sequence[int]) -> str:
+def _sides(
+  window: Window, x: jax.Array, gradient: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+  """Returns what is laid out, and what its columns are multiplied by."""
+  turns = set(window.strides) == {1} and gradient.shape[-1] < x.shape[-1]
+  return (gradient, x) if turns else (x, gradient)
+
+
+def _choice(taps: Sequence[int], laid: jax.Array, summed: jax.Array) -> str:
   """Returns what was measured to be the fastest for a kernel's gradient.
 
   Args:
-    taps: of the kernel.
-    laid: channels of what is laid out as columns.
-    summed: channels of what these are multiplied by.
-    spatial: the output's lengths.
+    taps: lengths of the kernel.
+    laid: what is laid out as columns.
+    summed: what these are multiplied by.
 
   Returns:
     `"filters"` for short columns, of enough places, or by enough others,
     `"xla"` for few products, and `"columns"` for all else.
   """
-  places = math.prod(spatial)
-  worth = places >= 200 or summed >= 8 * laid
-  if taps * laid <= 32 and summed >= 16 and worth:
+  few, many = laid.shape[-1], summed.shape[-1]
+  places = math.prod(summed.shape[1:-1])
+  column = math.prod(taps) * few
+  if column <= 32 and many >= 16 and (places >= 200 or many >= 8 * few):
     return "filters"
-  few = places <= 400 and laid * summed * places <= 40_000
-  if summed < 8 * laid and (few or laid * summed <= 16):
+  small = places <= 400 and few * many * places <= 40_000
+  if many < 8 * few and (small or few * many <= 16):
     return "xla"
   return "columns"
 

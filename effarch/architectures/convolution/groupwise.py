@@ -8,13 +8,13 @@ Axes as in `window`: `B *S C` inputs, `*K C/G F` kernels, `B *O F` outputs.
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
 
 from effarch.architectures.convolution import onednn
+from effarch.architectures.convolution.columns import laid_out_gradient
 from effarch.architectures.convolution.window import Window
 
 
@@ -37,8 +37,7 @@ def kernel_gradient(
   window: Window, taps: Sequence[int], x: jax.Array, gradient: jax.Array
 ) -> jax.Array:
   """Returns the gradient of the kernel, whose lengths are `taps`."""
-  each = functools.partial(onednn.kernel_gradient, always=True)
-  return _each(each, window, (taps,), x, gradient)
+  return _each(laid_out_gradient, window, (taps,), x, gradient)
 
 
 def _each(
