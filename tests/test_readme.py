@@ -118,10 +118,13 @@ def test_every_command_runs(images, tmp_path):
     assert done.returncode == 0, f"{command}\n{done.stderr}"
 
 
-def test_the_program_runs_and_finds_what_it_says(tmp_path, monkeypatch, capsys):
+def test_the_programs_run_and_find_what_they_say(tmp_path, monkeypatch, capsys):
   monkeypatch.chdir(tmp_path)
-  (program,) = (block for kind, block in BLOCKS if kind == "python")
-  exec(program, names := {})
+  counts, replaces = (block for kind, block in BLOCKS if kind == "python")
+  exec(replaces, names := {})
+  assert capsys.readouterr().out == f"{names['told']}\n"
+  assert "blocks.0.mixer.query" in names["told"].replaced
+  exec(counts, names := {})
   told = capsys.readouterr().out
   report = names["report"]
   assert f"{report.by_module['hidden'].macs} {report.params}" in told
