@@ -36,7 +36,6 @@ setup(
   install_requires=[
     "absl-py",
     "ai-edge-litert>=2.3,<3",
-    "ai-edge-quantizer>=0.10,<0.11",
     "chex",
     "filelock",
     "flax>=0.12",

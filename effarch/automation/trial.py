@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
 import optax
 from flax import nnx
 
 from effarch import compression, learning
 from effarch.architectures.convolution import fold
 from effarch.architectures.models import MODELS
+from effarch.compression.quantize import PRECISIONS, Quantize
 from effarch.config import (
   arguments,
   build,
@@ -27,12 +29,8 @@ from effarch.config import (
 )
 from effarch.errors import UserError
 from effarch.infrastructure.cost import Report, measure
-from effarch.infrastructure.data import IMAGES, SOURCES
-from effarch.infrastructure.export import (
-  PRECISIONS,
-  read_artifacts,
-  ship,
-)
+from effarch.infrastructure.data import IMAGES, SOURCES, decode
+from effarch.infrastructure.export import read_artifacts, ship
 from effarch.infrastructure.training import (
   OPTIMIZERS,
   SCHEDULES,
@@ -59,6 +57,8 @@ TECHNIQUES = {**learning.TECHNIQUES, **compression.TECHNIQUES}
 
 # Parts of a config that commands read, and no trial.
 COMMANDS = ("measure", "study")
+# Of activations that are watched at once.
+_CALIBRATION_BATCH = 20
 # What a result holds of the model's cost.
 _COST = ("params", "statistics", "size_bytes", "macs", "flops", "unknown")
 
@@ -77,11 +77,13 @@ class Export:
   """What ships.
 
   Args:
-    precisions: a file for each of these, `float32` and `int8`.
+    precisions: a file for each of these: `float32`, `int8` and `int4` (of
+      weights; activations have eight bits), quantized after training; or
+      `trained`, as the technique `quantize` has trained it.
     calibration_size: training examples that quantization looks at.
   """
 
-  precisions: tuple[str, ...] = tuple(PRECISIONS)
+  precisions: tuple[str, ...] = ("float32", "int8")
   calibration_size: int = 200
 
   def __post_init__(self):
@@ -127,6 +129,7 @@ class Trial:
       for place, entry in enumerate(config["techniques"])
     )
     self.optimizer(total_steps=1000)
+    self._check_precisions()
     self._check_logits()
 
   def model(self, **changes: Any) -> nnx.Module:
@@ -171,6 +174,21 @@ class Trial:
         f"{one[bool(shape)]}, and config.data one for "
         f"{one[bool(self.source.label_shape)]}"
       )
+
+  def _check_precisions(self) -> None:
+    """Refuses files that are not of what is trained."""
+    quantized = any(isinstance(each, Quantize) for each in self.techniques)
+    for name in self.export.precisions:
+      if quantized and name != "trained":
+        raise UserError(
+          f"config.export.precisions: {name!r} would undo the technique "
+          "quantize; ship 'trained'"
+        )
+      if name == "trained" and not quantized:
+        raise UserError(
+          "config.export.precisions: 'trained' is of the technique quantize, "
+          "which config.techniques lacks"
+        )
 
   def train(self, folder: RunFolder) -> dict[str, Any]:
     """Trains, or goes on training, and judges the best checkpoint once.
@@ -217,7 +235,10 @@ class Trial:
       UserError: nothing is trained, or the data's classes have changed since.
     """
     self._check_classes(folder)
-    return best_model(self.model(), folder, self.techniques)
+    return self._best(self.model(), folder)
+
+  def _best(self, model: nnx.Module, folder: RunFolder) -> nnx.Module:
+    return best_model(model, folder, self.source.example(), self.techniques)
 
   def _check_classes(self, folder: RunFolder) -> None:
     """Refuses data whose classes are not those that the run began with."""
@@ -250,16 +271,24 @@ class Trial:
     rows = read_artifacts(folder)
     if {row["precision"] for row in rows} >= set(self.export.precisions):
       return rows
-    model = self.model(dtype="float32")
     return ship(
-      fold(best_model(model, folder, self.techniques)),
+      self._precisions(fold(self._best(self.model(dtype="float32"), folder))),
       folder,
-      train=self.source.load("train"),
       validation=self.source.load("validation"),
       test=self.source.load("test"),
-      precisions=self.export.precisions,
-      calibration_size=self.export.calibration_size,
     )
+
+  def _precisions(self, model: nnx.Module) -> Iterator[tuple[str, nnx.Module]]:
+    """Returns the model in each precision that ships."""
+    train = self.source.load("train")
+    drawn = np.random.default_rng(0).permutation(len(train))
+    drawn = drawn[: self.export.calibration_size]
+    batches = [
+      decode(train.inputs[drawn[start : start + _CALIBRATION_BATCH]])
+      for start in range(0, len(drawn), _CALIBRATION_BATCH)
+    ]
+    for name in self.export.precisions:
+      yield name, PRECISIONS[name](model, batches)
 
   def optimizer(self, total_steps: int) -> optax.GradientTransformation:
     """Returns the optimizer of a training of so many steps."""

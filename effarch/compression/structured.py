@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 from flax import nnx
 
 from effarch.architectures.low_rank import (
@@ -44,12 +45,15 @@ class Structured(Technique):
       made = build(STRUCTURES, self.structure, "config.techniques.structure")
       object.__setattr__(self, "structure", made)
 
-  def model(self, model: nnx.Module) -> nnx.Module:
+  def model(
+    self, model: nnx.Module, example: jax.ShapeDtypeStruct
+  ) -> nnx.Module:
     """Returns the model, changed in place.
 
     Raises:
       UserError: no layer could be replaced.
     """
+    del example
     assert isinstance(self.structure, LinearStructure)
     try:
       replace_linear(

@@ -40,7 +40,8 @@ def check_technique(technique: Technique) -> None:
     changed["labels"].sum(-1), 1, atol=1e-6, err_msg="labels don't sum to 1"
   )
 
-  model = technique.model(_Classifier(rngs=nnx.Rngs(0)))
+  example = jax.ShapeDtypeStruct((1, 8, 8, 1), images.dtype)
+  model = technique.model(_Classifier(rngs=nnx.Rngs(0)), example)
   losses, metrics = technique.loss(classification_loss)(model, batch)
   chex.assert_shape(losses, (8,))
   chex.assert_tree_all_finite((losses, metrics))

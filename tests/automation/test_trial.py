@@ -13,7 +13,7 @@ from configs.lra import listops
 from effarch.automation import trial as module
 from effarch.automation.trial import Trial
 from effarch.errors import UserError
-from effarch.infrastructure.data import SOURCES, Digits
+from effarch.infrastructure.data import SOURCES, Digits, decode
 from effarch.infrastructure.training import SCHEDULES, RunFolder, evaluate
 
 EVENTS = []
@@ -241,20 +241,45 @@ def test_a_half_shipped_run_ships_the_rest(config, finished):
   assert [row["precision"] for row in rows] == ["float32", "int8"]
 
 
-def test_the_configs_export_is_what_ships(config, finished, monkeypatch):
-  original, asked = module.ship, {}
-
-  def watched(*args, **kwargs):
-    asked.update(kwargs)
-    return original(*args, **kwargs)
-
-  monkeypatch.setattr(module, "ship", watched)
-  config["export"] = {"precisions": ("float32",), "calibration_size": 7}
+def test_the_configs_export_is_what_ships(config, finished):
+  config["export"] = {"precisions": ("int4",), "calibration_size": 7}
   (row,) = Trial(config).ship(finished)
-  assert row["precision"] == "float32"
+  assert row["precision"] == "int4"
   shipped = {path.name for path in (finished.path / "artifacts").iterdir()}
-  assert shipped == {"float32.json", "float32.tflite"}
-  assert asked["calibration_size"] == 7
-  for split in ("train", "validation", "test"):
-    expected = Digits().load(split).inputs
-    np.testing.assert_array_equal(asked[split].inputs, expected)
+  assert shipped == {"int4.json", "int4.tflite"}
+
+
+def test_calibration_sees_training_examples_once_each(
+  config, finished, monkeypatch
+):
+  seen = []
+
+  def quantize(model, batches):
+    seen.extend(example for batch in batches for example in np.asarray(batch))
+    return model
+
+  monkeypatch.setitem(module.PRECISIONS, "int8", quantize)
+  config["export"] = {"precisions": ("int8",), "calibration_size": 33}
+  Trial(config).ship(finished)
+  assert len(seen) == 33
+  train = {
+    x.tobytes() for x in np.asarray(decode(Digits().load("train").inputs))
+  }
+  drawn = {example.tobytes() for example in seen}
+  assert len(drawn) == 33
+  assert drawn <= train
+
+
+@pytest.mark.parametrize(
+  ("precisions", "techniques", "message"),
+  [
+    (("int8",), [{"name": "quantize"}], "'int8' would undo the technique"),
+    (("trained",), [], "'trained' is of the technique quantize, which"),
+    (("int3",), [], "'int3' is unknown; did you mean"),
+  ],
+)
+def test_files_that_cannot_be_are_told(config, precisions, techniques, message):
+  config["export"]["precisions"] = precisions
+  config["techniques"] = techniques
+  with pytest.raises(UserError, match=f"config.export.precisions: {message}"):
+    Trial(config)

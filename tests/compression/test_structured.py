@@ -1,11 +1,14 @@
 """Structured layers by config."""
 
+import jax
 import pytest
 from flax import nnx
 
 from effarch.architectures.low_rank import Monarch, StructuredLinear
 from effarch.compression import Structured
 from effarch.errors import UserError
+
+EXAMPLE = jax.ShapeDtypeStruct((1, 8), "float32")
 
 
 def pair():
@@ -17,10 +20,10 @@ def test_a_config_chooses_structure_and_place():
     structure={"name": "monarch", "rank": 1, "blocks": 2}, where="1", seed=3
   )
   assert technique.structure == Monarch(rank=1, blocks=2)
-  model = technique.model(pair())
+  model = technique.model(pair(), EXAMPLE)
   assert isinstance(model[0], nnx.Linear)
   assert isinstance(model[1], StructuredLinear)
-  again = technique.model(pair())
+  again = technique.model(pair(), EXAMPLE)
   assert (model[1].to_dense() == again[1].to_dense()).all()
 
 
@@ -44,4 +47,4 @@ def test_a_config_chooses_structure_and_place():
 )
 def test_what_cannot_be_is_told(arguments, message):
   with pytest.raises(UserError, match=message):
-    Structured(**arguments).model(pair())
+    Structured(**arguments).model(pair(), EXAMPLE)

@@ -17,7 +17,7 @@ def test_all_have_the_share_of_parameters(name):
   for run in runs:
     trial = Trial(run.config())
     (technique,) = trial.techniques
-    model = technique.model(trial.model())
+    model = technique.model(trial.model(), trial.source.example())
     layers = [
       module
       for _, module in nnx.iter_modules(model)

@@ -11,9 +11,10 @@ import pytest
 from flax import nnx
 from onnx import TensorProto, helper
 
+from effarch.compression.quantize import post_training
 from effarch.errors import UserError
 from effarch.infrastructure.cost import latency
-from effarch.infrastructure.export import convert, quantize_int8
+from effarch.infrastructure.export import convert
 from effarch.infrastructure.runtime import LiteRTModel, inference
 
 
@@ -27,9 +28,10 @@ class Dense(nnx.Module):
 
 @pytest.fixture(scope="module")
 def litert():
-  file = convert(Dense(nnx.Rngs(0)), jax.ShapeDtypeStruct((1, 6), jnp.float32))
-  examples = np.random.default_rng(0).uniform(-1, 1, (8, 6)).astype(np.float32)
-  return {"float32": file, "int8": quantize_int8(file, examples)}
+  model, shape = Dense(nnx.Rngs(0)), jax.ShapeDtypeStruct((1, 6), jnp.float32)
+  examples = jax.random.uniform(jax.random.key(0), (8, 6), minval=-1)
+  quantized = post_training(model, [examples])
+  return {"float32": convert(model, shape), "int8": convert(quantized, shape)}
 
 
 def onnx_file(path, dtype, shape):
@@ -123,8 +125,6 @@ def test_litert_runs_on_values_that_fill_its_range(litert, precision):
   (tensor,) = model._inputs
   call = model.inference()
   given = model._interpreter.get_tensor(tensor["index"])
-  if precision == "int8":
-    assert np.abs(given.astype(int)).max() > 30
   assert given.std() > 0
   call()
   out = model._interpreter.get_tensor(model._output["index"])

@@ -63,5 +63,9 @@ class SeparableConv(nnx.Module):
       in_features, out_features, (1, 1), use_bias=use_bias, **common
     )
 
+  def scale_outputs(self, scale: Float[Array, " F"]) -> None:
+    """Changes the layer to one that has outputs times so much."""
+    self.pointwise.scale_outputs(scale)
+
   def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B H2 W2 F"]:
     return self.pointwise(self.depthwise(x))

@@ -14,9 +14,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from effarch.architectures.convolution import CONVOLUTIONS, max_pool
 
@@ -89,7 +90,7 @@ class SurveyCNN(nnx.Module):
       )
       channels = features
     self.convolutions = nnx.List(convolutions)
-    self.norms = nnx.List(norms)
+    self.norms: nnx.List[Any] = nnx.List(norms)
     # Three pools, each rounding down.
     flat = (height // 8) * (width // 8) * channels
     dense = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
@@ -104,3 +105,43 @@ class SurveyCNN(nnx.Module):
         x = max_pool(x)
     x = nnx.relu(self.hidden(x.reshape(x.shape[0], -1)))
     return self.classifier(x).astype(jnp.float32)
+
+  def fold(self) -> None:
+    """Turns each normalization's scale into the convolution before.
+
+    What is left after the activation is an offset for each channel, and a sign
+    where a scale is negative.
+    """
+    for place, norm in enumerate(self.norms):
+      if isinstance(norm, nnx.BatchNorm):
+        assert norm.scale is not None and norm.bias is not None
+        scale = norm.scale[...] * jax.lax.rsqrt(norm.var[...] + norm.epsilon)
+        self.convolutions[place].scale_outputs(jnp.abs(scale))
+        offset = norm.bias[...] - norm.mean[...] * scale
+        self.norms[place] = _Offset(offset, scale < 0, norm.dtype)
+
+
+class _Offset(nnx.Module):
+  """Adds an offset to each channel, after a change of sign of some.
+
+  Args:
+    offset: of each.
+    negative: true for those whose sign is changed.
+    dtype: of the computation.
+  """
+
+  def __init__(
+    self, offset: Float[Array, " C"], negative: Bool[Array, " C"], dtype: Any
+  ):
+    self.offset = nnx.Param(offset)
+    self.sign = nnx.data(
+      nnx.BatchStat(jnp.where(negative, -1.0, 1.0).astype(offset.dtype))
+      if negative.any()
+      else None
+    )
+    self.dtype = dtype
+
+  def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B H W C"]:
+    if self.sign is not None:
+      x = x * self.sign[...].astype(self.dtype)
+    return x + self.offset[...].astype(self.dtype)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
@@ -14,54 +14,39 @@ from flax import nnx
 from effarch.infrastructure.cost import latencies
 from effarch.infrastructure.data import Dataset, decode
 from effarch.infrastructure.data.dataset import UNASKED
-from effarch.infrastructure.export.litert import convert, quantize_int8
+from effarch.infrastructure.export.litert import convert
 from effarch.infrastructure.runtime import LiteRTModel
 from effarch.infrastructure.training import RunFolder, processor
 
-# From the float file and inputs to calibrate with, to the file that ships.
-PRECISIONS: dict[str, Callable[[bytes, np.ndarray], bytes]] = {
-  "float32": lambda file, _: file,
-  "int8": quantize_int8,
-}
-
 
 def ship(
-  model: nnx.Module,
+  models: Iterable[tuple[str, nnx.Module]],
   folder: RunFolder,
   *,
-  train: Dataset,
   validation: Dataset,
   test: Dataset,
-  precisions: Sequence[str] = tuple(PRECISIONS),
-  calibration_size: int = 200,
 ) -> list[dict[str, Any]]:
   """Writes `artifacts/<precision>.tflite`, and beside each what it reaches.
 
   Args:
-    model: trained, in evaluation mode.
+    models: the name of a precision, and the model that computes in it, in
+      evaluation mode.
     folder: of its run.
-    train: where examples to calibrate with are drawn from.
     validation: for decisions about the artifact.
     test: for its reported accuracy.
-    precisions: keys of `PRECISIONS`.
-    calibration_size: how many training examples quantization looks at.
 
   Returns:
     What `artifacts/<precision>.json` holds: `file`, `precision`,
     `size_bytes`, `accuracy` and `validation_accuracy` of the file in its
-    runtime, `jax_accuracy`, and `differs`, the number of test examples (or of
-    their tokens) on which file and JAX model disagree.
+    runtime, `jax_accuracy` of the model, and `differs`, the number of test
+    examples (or of their tokens) on which file and model disagree.
   """
   one = jax.eval_shape(decode, test.inputs[:1])
-  float_file = convert(model, one)
-  drawn = np.random.default_rng(0).permutation(len(train))[:calibration_size]
-  calibration = np.asarray(decode(train.inputs[drawn]))
-  expected = predictions(model, test)
   rows = []
-  for precision in precisions:
-    file = PRECISIONS[precision](float_file, calibration)
+  for precision, model in models:
     name = f"artifacts/{precision}.tflite"
-    folder.write_bytes(name, file)
+    folder.write_bytes(name, convert(model, one))
+    expected = predictions(model, test)
     shipped = LiteRTModel(folder.path / name)
     answers = _classes(shipped, test)
     row = {

@@ -80,6 +80,19 @@ class Checkpoints:
     restored = self._manager.restore(step, args=args)
     return {name: restored[name] for name in like}, restored["notes"]
 
+  def holds(self, step: int, params: Any) -> bool:
+    """Returns whether a step's parameters have the shapes of these.
+
+    Args:
+      step: that is kept; its tree `model` begins with the parameters.
+      params: a tree.
+    """
+    with ocp.StandardCheckpointer() as reader:
+      path = self._manager.directory / str(step) / "model"
+      kept, *_ = reader.metadata(path).item_metadata.tree
+    shapes = [[x.shape for x in jax.tree.leaves(t)] for t in (kept, params)]
+    return sorted(shapes[0]) == sorted(shapes[1])
+
   def close(self) -> None:
     """Releases the manager's threads."""
     self._manager.close()

@@ -23,7 +23,7 @@ from jaxtyping import Array, Int
 
 from effarch.config import did_you_mean
 from effarch.errors import UserError
-from effarch.infrastructure.data import Dataset
+from effarch.infrastructure.data import Dataset, decode
 from effarch.infrastructure.training import mesh as meshes
 from effarch.infrastructure.training.batches import Batches, check_buckets
 from effarch.infrastructure.training.checkpoint import Checkpoints
@@ -150,8 +150,9 @@ def fit(
       f"{mesh.size} devices"
     )
   steps_per_epoch = loop.steps_per_epoch(len(train))
+  example = jax.eval_shape(decode, train.inputs[:1])
   for technique in techniques:
-    model = technique.model(model)
+    model = technique.model(model, example)
     optimizer = technique.optimizer(optimizer)
   eval_graphdef, train_graphdef, params, rest = _split(model)
   state = State(jnp.zeros((), jnp.int32), params, rest, optimizer.init(params))
@@ -220,26 +221,32 @@ def fit(
 
 
 def best_model(
-  model: nnx.Module, folder: RunFolder, techniques: Sequence[Technique] = ()
+  model: nnx.Module,
+  folder: RunFolder,
+  example: jax.ShapeDtypeStruct,
+  techniques: Sequence[Technique] = (),
 ) -> nnx.Module:
   """Returns the run's best checkpoint, finished, in evaluation mode.
 
   Args:
     model: freshly made, as it was for `fit`; it is used up.
     folder: of a run with at least one checkpoint.
+    example: the shape of a batch of one example's inputs.
     techniques: as they were for `fit`.
 
   Raises:
-    UserError: the folder holds no checkpoint.
+    UserError: the folder holds no checkpoint, or that of another model.
   """
   for technique in techniques:
-    model = technique.model(model)
+    model = technique.model(model, example)
   graphdef, _, *parts = _split(model)
   checkpoints = Checkpoints(folder.path / "checkpoints")
   with contextlib.closing(checkpoints):
     step = checkpoints.best_step()
     if step is None:
       raise UserError(f"{folder.path}: holds no checkpoint; train it first")
+    if not checkpoints.holds(step, parts[0]):
+      raise UserError(f"{folder.path}: holds another model")
     trees, _ = checkpoints.restore(step, {"model": tuple(parts)})
   model = nnx.merge(graphdef, *trees["model"])
   for technique in techniques:

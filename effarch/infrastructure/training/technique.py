@@ -59,8 +59,16 @@ class Technique:
   alone, so that a resumed run repeats them.
   """
 
-  def model(self, model: nnx.Module) -> nnx.Module:
-    """Returns the model to train; may change it in place. Runs once."""
+  def model(
+    self, model: nnx.Module, example: jax.ShapeDtypeStruct
+  ) -> nnx.Module:
+    """Returns the model to train; may change it in place. Runs once.
+
+    Args:
+      model: as the techniques before have it.
+      example: the shape of a batch of one example's inputs.
+    """
+    del example
     return model
 
   def batch(self, batch: Batch, rng: Key[Array, ""]) -> Batch:

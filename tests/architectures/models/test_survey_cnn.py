@@ -1,9 +1,11 @@
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from flax import nnx
 
+from effarch.architectures.convolution import fold
 from effarch.architectures.models import MODELS
 from effarch.infrastructure.cost import measure
 
@@ -84,6 +86,34 @@ def test_bfloat16_computes_in_half_and_answers_in_float32():
   assert len(convolutions) == 6
   assert all("bf16[" in line for line in convolutions)
   assert model(jnp.zeros((2, 32, 32, 3))).dtype == jnp.float32
+
+
+@pytest.mark.parametrize("convolution", ["standard", "separable"])
+@pytest.mark.parametrize("least", [-1.0, 0.0])
+def test_folded_it_computes_the_same_without_scales(convolution, least):
+  """With negative scales of normalizations, and without."""
+  model = survey_cnn(
+    input_shape=(9, 8, 2), width_multiplier=0.1, convolution=convolution
+  )
+  draw = np.random.default_rng(0)
+  for norm in model.norms:
+    for part, low in (
+      *((norm.scale, least), (norm.bias, -1.0)),
+      *((norm.mean, -1.0), (norm.var, 0.1)),
+    ):
+      part[...] = jnp.asarray(draw.uniform(low, 1, part.shape), jnp.float32)
+  model.eval()
+  folded = fold(model)
+  x = jnp.asarray(draw.normal(size=(3, 9, 8, 2)), jnp.float32)
+  expected = jax.jit(model)(x)
+  chex.assert_trees_all_close(
+    jax.jit(folded)(x), expected, rtol=1e-5, atol=1e-5
+  )
+  chex.assert_trees_all_close(fold(folded)(x), expected, rtol=1e-5, atol=1e-5)
+  text = str(jax.make_jaxpr(folded)(x))
+  assert "rsqrt" not in text
+  products = 1 + (least < 0) * 6
+  assert text.count(" mul ") < products
 
 
 @pytest.mark.parametrize(

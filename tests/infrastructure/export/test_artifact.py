@@ -12,7 +12,6 @@ from effarch.infrastructure import runtime
 from effarch.infrastructure.cost import Latency
 from effarch.infrastructure.data import Dataset, decode
 from effarch.infrastructure.export import (
-  PRECISIONS,
   artifact,
   convert,
   read_artifacts,
@@ -53,11 +52,7 @@ def images(size: int, seed: int) -> Dataset:
 
 @pytest.fixture
 def parts():
-  return {
-    "train": images(30, 0),
-    "validation": images(40, 1),
-    "test": images(50, 2),
-  }
+  return {"validation": images(40, 1), "test": images(50, 2)}
 
 
 def test_a_file_that_answers_otherwise_is_told_from_its_model(
@@ -66,10 +61,8 @@ def test_a_file_that_answers_otherwise_is_told_from_its_model(
   other = convert(
     Brightest(HALF), jax.ShapeDtypeStruct((1, *SHAPE), jnp.float32)
   )
-  monkeypatch.setitem(PRECISIONS, "other", lambda *_: other)
-  (row,) = ship(
-    Brightest(ALL), RunFolder(tmp_path), **parts, precisions=("other",)
-  )
+  monkeypatch.setattr(artifact, "convert", lambda *_: other)
+  (row,) = ship([("other", Brightest(ALL))], RunFolder(tmp_path), **parts)
   validation, test = parts["validation"], parts["test"]
   model, file = answers(test, ALL), answers(test, HALF)
   assert 0 < row["differs"] < len(test)
@@ -79,29 +72,6 @@ def test_a_file_that_answers_otherwise_is_told_from_its_model(
   assert row["validation_accuracy"] == np.mean(
     answers(validation, HALF) == validation.labels
   )
-
-
-def test_calibration_sees_decoded_training_examples_once_each(
-  parts, tmp_path, monkeypatch
-):
-  seen = []
-
-  def quantize(file, calibration):
-    seen.extend(calibration)
-    return file
-
-  monkeypatch.setitem(PRECISIONS, "int8", quantize)
-  ship(
-    Brightest(ALL),
-    RunFolder(tmp_path),
-    **parts,
-    precisions=("int8",),
-    calibration_size=12,
-  )
-  assert -1 <= np.min(seen) < -0.9 < 0.9 < np.max(seen) <= 1
-  train = np.asarray(decode(parts["train"].inputs)).tolist()
-  assert len({train.index(example.tolist()) for example in seen}) == 12
-  assert len(seen) == 12
 
 
 class Stub:
@@ -189,7 +159,7 @@ def test_the_runtime_has_the_threads_that_are_recorded(
   parts, tmp_path, monkeypatch
 ):
   folder = RunFolder(tmp_path)
-  ship(Brightest(ALL), folder, **parts, precisions=("float32",))
+  ship([("float32", Brightest(ALL))], folder, **parts)
   original, threads = runtime.Interpreter, []
 
   def interpreter(**kwargs):

@@ -55,6 +55,7 @@ class InterruptionError(Exception):
 
 TRAIN, VALIDATION = blobs(67, seed=0), blobs(21, seed=1)
 LOOP = Loop(epochs=4, batch_size=16)
+EXAMPLE = jax.ShapeDtypeStruct((1, 8), jnp.float32)
 
 
 def train(folder, *, loop=LOOP, techniques=(), optimizer=None, seed=0):
@@ -70,8 +71,12 @@ def train(folder, *, loop=LOOP, techniques=(), optimizer=None, seed=0):
   )
 
 
+def trained(folder, techniques=()):
+  return best_model(Net(nnx.Rngs(9)), RunFolder(folder), EXAMPLE, techniques)
+
+
 def trained_state(folder, techniques=()):
-  return nnx.state(best_model(Net(nnx.Rngs(9)), RunFolder(folder), techniques))
+  return nnx.state(trained(folder, techniques))
 
 
 def lines(folder):
@@ -115,7 +120,7 @@ def test_loss_falls_and_every_epoch_is_recorded(undisturbed):
 
 def test_validation_judges_the_model_as_it_will_be_used(undisturbed):
   folder, result = undisturbed
-  model = best_model(Net(nnx.Rngs(9)), RunFolder(folder))
+  model = trained(folder)
   for name, value in evaluate(model, VALIDATION).items():
     assert result[f"validation/{name}"] == pytest.approx(value, rel=1e-5)
 
@@ -282,7 +287,7 @@ def test_best_checkpoint_is_by_validation_alone(tmp_path, monkeypatch):
   monkeypatch.setattr(loop_module.Evaluator, "__call__", judged)
   result = train(tmp_path)
   assert result["epoch"] == 3  # Of equals the later.
-  best = nnx.state(best_model(Net(nnx.Rngs(9)), RunFolder(tmp_path)), nnx.Param)
+  best = nnx.state(trained(tmp_path), nnx.Param)
   chex.assert_trees_all_equal(best, states[2])
   kept = {p.name for p in (tmp_path / "checkpoints").iterdir() if p.is_dir()}
   assert kept == {"12", "16"}
@@ -330,7 +335,7 @@ class Recorder(Technique):
   factor: float
   notes: list = dataclasses.field(default_factory=list, hash=False)
 
-  def model(self, model):
+  def model(self, model, _):
     self.notes.append(("model", self.factor))
     return model
 
@@ -374,13 +379,13 @@ class Doubled(nnx.Module):
 class Doubling(Technique):
   """Surgery: the model that is trained has one parameter more."""
 
-  def model(self, model):
+  def model(self, model, _):
     return Doubled(model)
 
 
 def test_what_surgery_made_is_trained_and_restored(tmp_path):
   train(tmp_path, techniques=[Doubling()])
-  model = best_model(Net(nnx.Rngs(9)), RunFolder(tmp_path), [Doubling()])
+  model = trained(tmp_path, [Doubling()])
   assert isinstance(model, Doubled)
   assert not np.allclose(model.scale[...], 2.0)
 

@@ -1,0 +1,351 @@
+"""A model whose weights and activations are rounded where LiteRT rounds them.
+
+What it computes while it trains is what its file will: the file takes over the
+very scales, by annotations of the program that LiteRT's converter reads.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax.core import Tracer
+from jaxtyping import Array
+
+from effarch.compression.quantize.operations import Kind
+from effarch.compression.quantize.program import (
+  Operation,
+  Program,
+  Site,
+  Value,
+  now,
+  trace,
+)
+from effarch.compression.quantize.schemes import Scheme, scaled_gradient
+
+INT8_WEIGHTS = Scheme("int8")
+INT8_ACTIVATIONS = Scheme("int8", symmetric=False, per="tensor")
+
+
+# Of what LiteRT's converter quantizes.
+_MOST_AXES = 5
+
+# Compiled, for what is done at once while a file is made.
+_parameters = jax.jit(Scheme.parameters, static_argnums=0)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 2))
+def _parameters_of(
+  scheme: Scheme, x: Array, axis: int | None
+) -> tuple[Array, Array]:
+  return scheme.parameters(*scheme.range_of(x, axis))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _fake(scheme: Scheme, x: Array, scale: Array, zero: Array) -> Array:
+  return scheme.fake(x, scale, zero).astype(x.dtype)
+
+
+class Range(nnx.Variable):
+  """What is known of activations: statistics, not trained."""
+
+
+class Quantized(nnx.Module):
+  """Computes what a model does, in inference, with rounded arrays.
+
+  In training, ranges of activations follow the batches; the model's own parts
+  behave as in evaluation, for it is the program that ships which is rounded.
+
+  Args:
+    model: from one batch to one array; best with all folded that folds.
+    example: the shape of a batch.
+    weights: of all weights of products and convolutions; None leaves them.
+    activations: of all arrays that operations in integers read or make; None
+      leaves them.
+    layers: other schemes, or None, for weights by patterns of the paths of
+      their parameters; the last that fits counts.
+    learned: scales are trained too (arXiv:1902.08153); those of activations
+      as factors of the observed ones.
+    momentum: of the ranges of activations, from batch to batch.
+
+  Raises:
+    ValueError: a pattern fits no weight, or a scheme does not fit one.
+  """
+
+  def __init__(
+    self,
+    model: nnx.Module,
+    example: jax.ShapeDtypeStruct,
+    *,
+    weights: Scheme | None = INT8_WEIGHTS,
+    activations: Scheme | None = INT8_ACTIVATIONS,
+    layers: Mapping[str, Scheme | None] | None = None,
+    learned: bool = False,
+    momentum: float = 0.95,
+  ):
+    self.model = model
+    self.activations = activations
+    self.momentum = momentum
+    self.deterministic = False
+    self.ships = False
+    program = self._program(example)
+    self.weights = _schemes(
+      [self.names(each) for each in program.contractions],
+      *(weights, layers or {}),
+    )
+    ranges = np.asarray(
+      [site.fixed_range or (0.0, 0.0) for site in program.sites], np.float32
+    ).reshape(-1, 2)
+    self.low, self.high = (Range(jnp.asarray(each)) for each in ranges.T)
+    self.demanded = tuple(
+      site.fixed_range is not None for site in program.sites
+    )
+    self.steps_seen = Range(jnp.zeros((), jnp.int32))
+    self.factors = nnx.data(
+      nnx.Param(jnp.ones(len(program.sites))) if learned else None
+    )
+    self.scales: Any = nnx.Dict()
+    arrays = self._weights(program)
+    for place, (each, scheme) in enumerate(
+      zip(program.contractions, self.weights, strict=True)
+    ):
+      if scheme is None:
+        continue
+      x = scheme.arrange(arrays[place], each.axis)  # Groups that don't fit.
+      if learned:
+        self.scales[str(place)] = nnx.Param(_first_step(scheme, x, each.axis))
+
+  def names(self, contraction: Operation) -> list[str]:
+    """Returns the paths of the parameters that a weight is made of."""
+    assert contraction.weight is not None
+    paths = [
+      ".".join(map(str, path)) for path, _ in nnx.to_flat_state(self._state())
+    ]
+    sources = contraction.inputs[contraction.weight].sources
+    return [paths[place] for place in sorted(sources)]
+
+  def ship(self) -> None:
+    """Has scales become part of the program, for a file to take over."""
+    self.eval()
+    self.ships = True
+
+  def __call__(self, x: Array) -> Array:
+    program = self._program(x)
+    places = {site: place for place, site in enumerate(program.sites)}
+    contractions = {each: n for n, each in enumerate(program.contractions)}
+    with now(self.low[...], self.high[...]):
+      low, high = list(self.low[...]), list(self.high[...])
+    seen: dict[Site, tuple[Array, Array]] = {}
+    first = self.steps_seen[...] == 0
+
+    def watch(site: Site, value: Value, array: Array) -> None:
+      if value not in site.makers or site.fixed_range is not None:
+        return
+      array = jax.lax.stop_gradient(array.astype(jnp.float32))
+      ends = jnp.min(array, initial=0), jnp.max(array, initial=0)
+      if site in seen:
+        ends = (
+          jnp.minimum(ends[0], seen[site][0]),
+          jnp.maximum(ends[1], seen[site][1]),
+        )
+      seen[site] = ends
+      place = places[site]
+      for known, end, old in zip(
+        (low, high), ends, (self.low, self.high), strict=True
+      ):
+        mean = self.momentum * old[place] + (1 - self.momentum) * end
+        known[place] = jnp.where(first, end, mean)
+
+    def parameters(place: int) -> tuple[Array, Array]:
+      assert self.activations is not None
+      with now(low[place], high[place]):
+        scale, zero = _parameters(self.activations, low[place], high[place])
+        if self.factors is not None:
+          scale = scale * self.factors[place]
+      return scale, zero
+
+    def activation(site: Site, value: Value, array: Array) -> Array:
+      if self.activations is None or array.ndim > _MOST_AXES:
+        return array
+      if not self.deterministic:
+        watch(site, value, array)
+      return self._fake(
+        self.activations, array, None, *parameters(places[site])
+      )
+
+    def constant(operation: Operation, place: int, array: Array) -> Array:
+      if place == operation.weight:
+        return self._weight(contractions[operation], operation.axis, array)
+      if self.activations is None:
+        return array
+      if operation.kind is Kind.MOVE:
+        assert operation.output.site is not None
+        ends = parameters(places[operation.output.site])
+      else:
+        with now(array):
+          ends = _parameters_of(self.activations, jnp.asarray(array), None)
+      return self._fake(self.activations, array, None, *ends)
+
+    (result,) = program(
+      [*jax.tree.leaves(self._state()), x], activation, constant
+    )
+    if not self.deterministic:
+      self.low[...], self.high[...] = jnp.stack(low), jnp.stack(high)
+      self.steps_seen[...] += 1
+    return result
+
+  def watched(self, x: Array) -> list[list[Array]]:
+    """Returns what each site sees of a batch, unrounded."""
+    program = self._program(x)
+    found: dict[Site, list[Array]] = {site: [] for site in program.sites}
+
+    def activation(site, value, array):
+      if value in site.makers:
+        found[site].append(array)
+      return array
+
+    leaves = jax.tree.leaves(self._state())
+    program([*leaves, x], activation, lambda _, __, array: array)
+    return list(found.values())
+
+  def _state(self) -> nnx.State:
+    return nnx.state(self.model)
+
+  def _program(self, x: Any) -> Program:
+    graphdef, state = nnx.split(self.model)
+    leaves, tree = jax.tree.flatten(state)
+
+    def call(leaves, x):
+      model = nnx.merge(graphdef, tree.unflatten(leaves))
+      model.eval()
+      return model(x)
+
+    return trace(call, leaves, x)
+
+  def _weights(self, program: Program) -> list[Array]:
+    """Returns the weights of all contractions."""
+    found = {}
+
+    def constant(operation, place, array):
+      if place == operation.weight:
+        found[operation] = array
+      return array
+
+    leaves = jax.tree.leaves(self._state())
+    given = program.arguments[-1].aval
+
+    def run(leaves):
+      x = jnp.zeros(given.shape, given.dtype)
+      program([*leaves, x], lambda _, __, array: array, constant)
+      return [found[each] for each in program.contractions]
+
+    return jax.jit(run)(leaves)
+
+  def _weight(self, place: int, axis: int | None, array: Array) -> Array:
+    scheme = self.weights[place]
+    if scheme is None:
+      return array
+    with now(array):
+      x = scheme.arrange(array, axis)
+      scale, zero = self._weight_parameters(scheme, place, axis, x)
+    x = self._fake(scheme, x, axis, scale, zero)
+    return scheme.restore(x, array.shape, axis)
+
+  def _weight_parameters(
+    self, scheme: Scheme, place: int, axis: int | None, x: Array
+  ) -> tuple[Array, Array]:
+    if str(place) not in self.scales:
+      return _parameters_of(scheme, jax.lax.stop_gradient(x), axis)
+    kept = self.scales[str(place)]
+    scale = kept[...]
+    if isinstance(kept, nnx.Param):
+      size = x.size / scale.size * max(scheme.levels)
+      scale = jnp.abs(scaled_gradient(scale, size**-0.5))
+    return scale, jnp.zeros_like(scale)
+
+  def _fake(
+    self,
+    scheme: Scheme,
+    x: Array,
+    axis: int | None,
+    scale: Array,
+    zero: Array,
+  ) -> Array:
+    with now(x, scale, zero):
+      rounded = _fake(scheme, x, scale, zero)
+    known = not any(isinstance(each, Tracer) for each in (scale, zero))
+    stored = _stored(scheme, self.activations)
+    if not (self.ships and known and stored and isinstance(scheme.per, str)):
+      return rounded
+    least, most = scheme.levels
+    attributes: dict[str, Any] = {
+      "scale": np.asarray(scale, np.float32).reshape(-1),
+      "zero_point": np.asarray(zero, np.int64).reshape(-1),
+      "dtype": stored,
+      "narrow_range": least == -most,
+    }
+    if scheme.per == "channel" and axis is not None:
+      attributes["quantization_dimension"] = np.int32(axis)
+    # Constants are on the grid already: the converter can't round otherwise.
+    given = x if isinstance(x, Tracer) else rounded
+    return _noted(lambda x: _fake(scheme, x, scale, zero), attributes)(given)
+
+
+def _noted(
+  fake: Callable[[Array], Array], attributes: dict[str, Any]
+) -> Callable[[Array], Array]:
+  """Returns what computes the same, with a note for LiteRT's converter."""
+
+  @jax.custom_jvp
+  def noted(x):
+    call = jax.lax.composite(lambda x, **_: fake(x), "quant.fake_quant")
+    return call(x, **attributes)
+
+  noted.defjvp(lambda xs, dxs: jax.jvp(fake, xs, dxs))
+  return noted
+
+
+def _stored(scheme: Scheme, activations: Scheme | None) -> str:
+  """Returns the type in a LiteRT file; none if it has no such."""
+  if scheme.dtype in ("int8", "int4"):
+    return f"i{scheme.bits}"
+  if scheme.dtype in ("int2", "ternary", "binary"):
+    # Products with integers have kernels for four bits, and not for fewer.
+    return "i4" if activations is not None else "i2"
+  return ""
+
+
+def _schemes(
+  names: list[list[str]],
+  weights: Scheme | None,
+  layers: Mapping[str, Scheme | None],
+) -> tuple[Scheme | None, ...]:
+  """Returns the scheme of each weight."""
+  found: list[Scheme | None] = [weights] * len(names)
+  for pattern, scheme in layers.items():
+    places = [
+      place
+      for place, paths in enumerate(names)
+      if any(fnmatch.fnmatchcase(path, pattern) for path in paths)
+    ]
+    if not places:
+      raise ValueError(
+        f"layers: {pattern!r} is no weight's path; there are "
+        f"{', '.join(path for paths in names for path in paths)}"
+      )
+    for place in places:
+      found[place] = scheme
+  return tuple(found)
+
+
+def _first_step(scheme: Scheme, x: Array, axis: int | None) -> Array:
+  """Returns where learned scales begin: twice the mean size over levels."""
+  axes = scheme.shared(x.ndim, axis)
+  mean = jnp.mean(jnp.abs(x), axis=axes, keepdims=True)
+  return jnp.maximum(2 * mean / max(scheme.levels) ** 0.5, 1e-9)
