@@ -120,8 +120,7 @@ def test_loss_falls_and_every_epoch_is_recorded(undisturbed):
 
 def test_validation_judges_the_model_as_it_will_be_used(undisturbed):
   folder, result = undisturbed
-  model = trained(folder)
-  for name, value in evaluate(model, VALIDATION).items():
+  for name, value in evaluate(trained(folder), VALIDATION).items():
     assert result[f"validation/{name}"] == pytest.approx(value, rel=1e-5)
 
 
@@ -277,8 +276,7 @@ def test_steps_in_one_dispatch_change_nothing(
 
 def test_best_checkpoint_is_by_validation_alone(tmp_path, monkeypatch):
   """The epoch that validation prefers is what `best_model` returns."""
-  accuracies = iter([0.5, 0.9, 0.9, 0.3])
-  states = []
+  accuracies, states = iter([0.5, 0.9, 0.9, 0.3]), []
 
   def judged(self, params, rest):
     states.append(jax.device_get(params))
@@ -287,8 +285,8 @@ def test_best_checkpoint_is_by_validation_alone(tmp_path, monkeypatch):
   monkeypatch.setattr(loop_module.Evaluator, "__call__", judged)
   result = train(tmp_path)
   assert result["epoch"] == 3  # Of equals the later.
-  best = nnx.state(trained(tmp_path), nnx.Param)
-  chex.assert_trees_all_equal(best, states[2])
+  best = trained(tmp_path)
+  chex.assert_trees_all_equal(nnx.state(best, nnx.Param), states[2])
   kept = {p.name for p in (tmp_path / "checkpoints").iterdir() if p.is_dir()}
   assert kept == {"12", "16"}
 
