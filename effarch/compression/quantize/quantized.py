@@ -19,15 +19,9 @@ from jax.core import Tracer
 from jaxtyping import Array
 
 from effarch.compression.quantize.operations import Kind
-from effarch.compression.quantize.program import (
-  Operation,
-  Program,
-  Site,
-  Value,
-  now,
-  trace,
-)
+from effarch.compression.quantize.program import Operation, Site, Value, now
 from effarch.compression.quantize.schemes import Scheme, scaled_gradient
+from effarch.compression.quantize.traced import Traced
 
 INT8_WEIGHTS = Scheme("int8")
 INT8_ACTIVATIONS = Scheme("int8", symmetric=False, per="tensor")
@@ -94,10 +88,10 @@ class Quantized(nnx.Module):
     self.momentum = momentum
     self.deterministic = False
     self.ships = False
-    program = self._program(example)
+    traced = Traced(model, example)
+    program = traced.program
     self.weights = _schemes(
-      [self.names(each) for each in program.contractions],
-      *(weights, layers or {}),
+      [layer.names for layer in traced.layers], weights, layers or {}
     )
     ranges = np.asarray(
       [site.fixed_range or (0.0, 0.0) for site in program.sites], np.float32
@@ -111,24 +105,14 @@ class Quantized(nnx.Module):
       nnx.Param(jnp.ones(len(program.sites))) if learned else None
     )
     self.scales: Any = nnx.Dict()
-    arrays = self._weights(program)
-    for place, (each, scheme) in enumerate(
-      zip(program.contractions, self.weights, strict=True)
-    ):
+    parts = zip(traced.layers, self.weights, traced.weights(), strict=True)
+    for place, (layer, scheme, weight) in enumerate(parts):
       if scheme is None:
         continue
-      x = scheme.arrange(arrays[place], each.axis)  # Groups that don't fit.
+      axis = layer.operation.axis
+      x = scheme.arrange(weight, axis)  # Groups that don't fit are told.
       if learned:
-        self.scales[str(place)] = nnx.Param(_first_step(scheme, x, each.axis))
-
-  def names(self, contraction: Operation) -> list[str]:
-    """Returns the paths of the parameters that a weight is made of."""
-    assert contraction.weight is not None
-    paths = [
-      ".".join(map(str, path)) for path, _ in nnx.to_flat_state(self._state())
-    ]
-    sources = contraction.inputs[contraction.weight].sources
-    return [paths[place] for place in sorted(sources)]
+        self.scales[str(place)] = nnx.Param(_first_step(scheme, x, axis))
 
   def ship(self) -> None:
     """Has scales become part of the program, for a file to take over."""
@@ -136,7 +120,8 @@ class Quantized(nnx.Module):
     self.ships = True
 
   def __call__(self, x: Array) -> Array:
-    program = self._program(x)
+    traced = Traced(self.model, x)
+    program = traced.program
     places = {site: place for place, site in enumerate(program.sites)}
     contractions = {each: n for n, each in enumerate(program.contractions)}
     with now(self.low[...], self.high[...]):
@@ -179,9 +164,11 @@ class Quantized(nnx.Module):
         self.activations, array, None, *parameters(places[site])
       )
 
-    def constant(operation: Operation, place: int, array: Array) -> Array:
+    def constant(operation: Operation, place: int, array: Any) -> Array:
       if place == operation.weight:
-        return self._weight(contractions[operation], operation.axis, array)
+        return self.rounded_weight(
+          contractions[operation], operation.axis, array
+        )
       if self.activations is None:
         return array
       if operation.kind is Kind.MOVE:
@@ -192,9 +179,7 @@ class Quantized(nnx.Module):
           ends = _parameters_of(self.activations, jnp.asarray(array), None)
       return self._fake(self.activations, array, None, *ends)
 
-    (result,) = program(
-      [*jax.tree.leaves(self._state()), x], activation, constant
-    )
+    (result,) = program([*traced.leaves, x], activation, constant)
     if not self.deterministic:
       self.low[...], self.high[...] = jnp.stack(low), jnp.stack(high)
       self.steps_seen[...] += 1
@@ -202,7 +187,8 @@ class Quantized(nnx.Module):
 
   def watched(self, x: Array) -> list[list[Array]]:
     """Returns what each site sees of a batch, unrounded."""
-    program = self._program(x)
+    traced = Traced(self.model, x)
+    program = traced.program
     found: dict[Site, list[Array]] = {site: [] for site in program.sites}
 
     def activation(site, value, array):
@@ -210,44 +196,17 @@ class Quantized(nnx.Module):
         found[site].append(array)
       return array
 
-    leaves = jax.tree.leaves(self._state())
-    program([*leaves, x], activation, lambda _, __, array: array)
+    program([*traced.leaves, x], activation, lambda _, __, array: array)
     return list(found.values())
 
-  def _state(self) -> nnx.State:
-    return nnx.state(self.model)
+  def rounded_weight(self, place: int, axis: int | None, array: Array) -> Array:
+    """Returns a weight as it is computed with.
 
-  def _program(self, x: Any) -> Program:
-    graphdef, state = nnx.split(self.model)
-    leaves, tree = jax.tree.flatten(state)
-
-    def call(leaves, x):
-      model = nnx.merge(graphdef, tree.unflatten(leaves))
-      model.eval()
-      return model(x)
-
-    return trace(call, leaves, x)
-
-  def _weights(self, program: Program) -> list[Array]:
-    """Returns the weights of all contractions."""
-    found = {}
-
-    def constant(operation, place, array):
-      if place == operation.weight:
-        found[operation] = array
-      return array
-
-    leaves = jax.tree.leaves(self._state())
-    given = program.arguments[-1].aval
-
-    def run(leaves):
-      x = jnp.zeros(given.shape, given.dtype)
-      program([*leaves, x], lambda _, __, array: array, constant)
-      return [found[each] for each in program.contractions]
-
-    return jax.jit(run)(leaves)
-
-  def _weight(self, place: int, axis: int | None, array: Array) -> Array:
+    Args:
+      place: of the layer.
+      axis: of its output channels.
+      array: the weight.
+    """
     scheme = self.weights[place]
     if scheme is None:
       return array
