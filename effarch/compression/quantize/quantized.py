@@ -164,7 +164,7 @@ class Quantized(nnx.Module):
         self.activations, array, None, *parameters(places[site])
       )
 
-    def constant(operation: Operation, place: int, array: Any) -> Array:
+    def constant(operation: Operation, place: int, array: Any) -> Any:
       if place == operation.weight:
         return self.rounded_weight(
           contractions[operation], operation.axis, array

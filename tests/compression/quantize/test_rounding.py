@@ -60,7 +60,7 @@ def test_it_comes_near_the_best_of_all_roundings(method):
     scale, _ = SCHEME.parameters(*SCHEME.range_of(weight, 1))
     below = jnp.floor(weight / scale)
     best = min(
-      error(x, weight, jnp.clip(below + np.c_[up], -7, 7) * scale)
+      error(x, weight, jnp.clip(below + np.reshape(up, (5, 1)), -7, 7) * scale)
       for up in itertools.product((0, 1), repeat=5)
     )
     found = ROUNDINGS[method](dense, x, weight, SCHEME, 1)
