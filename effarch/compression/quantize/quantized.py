@@ -66,10 +66,12 @@ class Quantized(nnx.Module):
       their parameters; the last that fits counts.
     learned: scales are trained too (arXiv:1902.08153); those of activations
       as factors of the observed ones.
+    noise: the share of each weight's numbers, drawn anew each step, that is
+      rounded in training (Quant-Noise, arXiv:2004.07320).
     momentum: of the ranges of activations, from batch to batch.
 
   Raises:
-    ValueError: a pattern fits no weight, or a scheme does not fit one.
+    ValueError: a share is none, a pattern fits no weight, or a scheme does not fit one.
   """
 
   def __init__(
@@ -81,9 +83,15 @@ class Quantized(nnx.Module):
     activations: Scheme | None = INT8_ACTIVATIONS,
     layers: Mapping[str, Scheme | None] | None = None,
     learned: bool = False,
+    noise: float = 1.0,
     momentum: float = 0.95,
   ):
+    if not 0 < noise <= 1:
+      raise ValueError(f"noise: {noise} is not in (0, 1]")
+    if not 0 <= momentum < 1:
+      raise ValueError(f"momentum: {momentum} is not in [0, 1)")
     self.model = model
+    self.noise = noise
     self.activations = activations
     self.momentum = momentum
     self.deterministic = False
@@ -214,7 +222,13 @@ class Quantized(nnx.Module):
       x = scheme.arrange(array, axis)
       scale, zero = self._weight_parameters(scheme, place, axis, x)
     x = self._fake(scheme, x, axis, scale, zero)
-    return scheme.restore(x, array.shape, axis)
+    x = scheme.restore(x, array.shape, axis)
+    if self.deterministic or self.noise == 1:
+      return x
+    key = jax.random.fold_in(jax.random.key(place), self.steps_seen[...])
+    return jnp.where(
+      jax.random.bernoulli(key, self.noise, array.shape), x, array
+    )
 
   def _weight_parameters(
     self, scheme: Scheme, place: int, axis: int | None, x: Array

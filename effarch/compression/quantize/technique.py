@@ -30,6 +30,8 @@ class Quantize(Technique):
       scale.
     layers: other formats of weights, by patterns of their parameters' paths.
     learned: scales are trained too (arXiv:1902.08153).
+    noise: the share of a weight's numbers that is rounded at each step
+      (arXiv:2004.07320).
     momentum: of the ranges of activations.
   """
 
@@ -38,6 +40,7 @@ class Quantize(Technique):
   per: str | int = "channel"
   layers: Mapping[str, str] | tuple[tuple[str, str], ...] = ()
   learned: bool = False
+  noise: float = 1.0
   momentum: float = 0.95
 
   def __post_init__(self):
@@ -59,6 +62,7 @@ class Quantize(Technique):
         path: scheme(dtype) for path, dtype in dict(self.layers).items()
       },
       "learned": self.learned,
+      "noise": self.noise,
       "momentum": self.momentum,
     }
 

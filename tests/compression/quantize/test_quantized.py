@@ -240,6 +240,27 @@ def test_it_learns_with_what_is_rounded(learned):
   assert all(np.abs(np.asarray(g[...])).max() > 0 for g in steps)
 
 
+def test_noise_rounds_a_share_of_the_weights_in_training_alone():
+  weight = jax.random.normal(jax.random.key(0), (64, 64))
+  model = Quantized(
+    nnx.Linear(64, 64, rngs=nnx.Rngs(0)),
+    jax.ShapeDtypeStruct((1, 64), jnp.float32),
+    weights=Scheme("int4"),
+    noise=0.3,
+  )
+  found = model.rounded_weight(0, 1, weight)
+  again = model.rounded_weight(0, 1, weight)
+  chex.assert_trees_all_equal(found, again)
+  model.steps_seen[...] += 1
+  other = model.rounded_weight(0, 1, weight)
+  model.eval()
+  rounded = model.rounded_weight(0, 1, weight)
+  for each in (found, other):
+    np.testing.assert_array_equal((each == weight) | (each == rounded), True)
+    assert abs(float((each == rounded).mean()) - 0.3) < 0.03
+  assert (found != other).any()
+
+
 def test_learned_scales_ship():
   model = Quantized(net(), EXAMPLE, learned=True)
   model.train()
@@ -258,6 +279,8 @@ def test_learned_scales_ship():
       {"layers": {"last.*": None}},
       "layers: 'last.*' is no weight's path; there",
     ),
+    ({"noise": 0.0}, r"noise: 0.0 is not in \(0, 1\]"),
+    ({"momentum": 1.0}, r"momentum: 1.0 is not in \[0, 1\)"),
     (
       {"weights": Scheme("int4", per=5)},
       "per: groups of 5 don't divide the 27",
