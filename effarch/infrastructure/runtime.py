@@ -99,6 +99,16 @@ class LiteRTModel:
     """Returns the operators' names in order, as the runtime lists them."""
     return [op["op_name"] for op in self._interpreter._get_ops_details()]
 
+  def float_operators(self) -> list[str]:
+    """Returns the names of operators that compute in float, each once."""
+    found = {
+      op["op_name"]
+      for op in self._interpreter._get_ops_details()
+      for place in op["outputs"]
+      if self._interpreter._get_tensor_details(place, 0)["dtype"] == np.float32
+    }
+    return sorted(found - {"DELEGATE", "DEQUANTIZE"})
+
   def __call__(self, inputs: np.ndarray) -> np.ndarray:
     """Returns float outputs `N K` for float inputs `N ...`, one at a time.
 

@@ -71,7 +71,8 @@ class Quantized(nnx.Module):
     momentum: of the ranges of activations, from batch to batch.
 
   Raises:
-    ValueError: a share is none, a pattern fits no weight, or a scheme does not fit one.
+    ValueError: a share is none, a pattern fits no weight, or a scheme does not
+      fit one.
   """
 
   def __init__(
