@@ -32,6 +32,12 @@ SMALL = {
     "RATIOS": (0.5, 0.25),
     "BATCH": 8,
   },
+  "06_quantize": {
+    "EPOCHS": 2,
+    "WIDTH": 0.1,
+    "MORE_EPOCHS": 1,
+    "EXAMPLES": 20,
+  },
 }
 
 
