@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from effarch.infrastructure.runtime import LiteRTModel
+
 ROOT = pathlib.Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", TEXT, re.DOTALL | re.MULTILINE)
@@ -93,11 +95,16 @@ def test_every_command_runs(images, tmp_path):
         "--config.data.name=image_folder",
         f"--config.data.path={images}",
       ]
-      words.append(
-        f"--workdir={tmp_path}/runs/networks"
-        if "configs/networks" in command
-        else f"--workdir={tmp_path}/runs/survey/cifar10/w=0.25,seed=1"
-      )
+      places = {
+        "configs/networks": "networks",
+        "weights=int4": "rounded",
+        "configs/quantization": "quantization",
+        "configs/survey": "survey/cifar10/w=0.25,seed=1",
+      }
+      place = next(found for part, found in places.items() if part in command)
+      words.append(f"--workdir={tmp_path}/runs/{place}")
+      start = f"weights=int4,start={tmp_path}/runs/quantization"
+      words = [word.replace("weights=int4", start) for word in words]
     if "experiments.measure" in words:
       words += [f"--workdir={tmp_path}/runs/measure"]
     if "experiments.pareto" in words:
@@ -120,7 +127,11 @@ def test_every_command_runs(images, tmp_path):
 
 def test_the_programs_run_and_find_what_they_say(tmp_path, monkeypatch, capsys):
   monkeypatch.chdir(tmp_path)
-  counts, replaces = (block for kind, block in BLOCKS if kind == "python")
+  counts, replaces, rounds = (b for kind, b in BLOCKS if kind == "python")
+  exec(rounds, names := {})
+  answers = LiteRTModel(names["file"])(np.asarray(names["images"][:1]))
+  expected = names["rounded"](names["images"][:1])
+  np.testing.assert_allclose(answers, expected, atol=0.05)
   exec(replaces, names := {})
   assert capsys.readouterr().out == f"{names['told']}\n"
   assert "blocks.0.mixer.query" in names["told"].replaced
