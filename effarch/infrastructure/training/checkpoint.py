@@ -87,9 +87,8 @@ class Checkpoints:
       step: that is kept; its tree `model` begins with the parameters.
       params: a tree.
     """
-    with ocp.StandardCheckpointer() as reader:
-      path = self._manager.directory / str(step) / "model"
-      kept, *_ = reader.metadata(path).item_metadata.tree
+    path = self._manager.directory / str(step) / "model"
+    kept, *_ = ocp.PyTreeCheckpointHandler().metadata(path).tree
     shapes = [[x.shape for x in jax.tree.leaves(t)] for t in (kept, params)]
     return sorted(shapes[0]) == sorted(shapes[1])
 
