@@ -97,6 +97,8 @@ class _Plan:
     wanted = [value.site for value in floats if value.site is not None]
     if not wanted or not _is_float(operation.output):
       return
+    if len(set(wanted)) > 1 and any(site.fixed_range for site in wanted):
+      return  # One scale can't be two.
     for value in floats:
       if not value.fixed:
         self._want(value)

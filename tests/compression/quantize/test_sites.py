@@ -56,6 +56,11 @@ def makers(function, shape=(2, 3, 4)):
       lambda x, w: jnp.concatenate([x @ w, (x * 2) @ w], 1),
       [[""], ["dot_general", "dot_general"], ["mul"]],
     ),
+    # A sigmoid's range is not changed, so its scale is its own.
+    (
+      lambda x, w: jnp.concatenate([jax.nn.sigmoid(x @ w), x], 1) @ w,
+      [[""], ["dot_general"], ["logistic"], ["concatenate"], ["dot_general"]],
+    ),
     # Normalization, softmax and other functions stay in float.
     (
       lambda x, w: jax.nn.standardize(x @ w) @ w,
