@@ -58,7 +58,7 @@ def digits():
     (("optimizer", "momentun"), 0.9, "config.optimizer.momentun: unknown"),
     (("techniques", 0, "max_shift"), -1, r"config.techniques\[0\].max_shift"),
     (("training", "epochs"), 0, "config.training.epochs: 0 is not positive"),
-    (("export", "precisions"), ("int7",), "did you mean 'int8'"),
+    (("export", "precisions"), ("int88",), "did you mean 'int8'"),
     (("seed",), -1, "config.seed: -1"),
     (("sed",), 1, "config.sed: unknown; did you mean 'seed'"),
   ],

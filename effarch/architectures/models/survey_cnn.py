@@ -110,10 +110,11 @@ class SurveyCNN(nnx.Module):
     """Turns each normalization's scale into the convolution before.
 
     What is left after the activation is an offset for each channel, and a sign
-    where a scale is negative.
+    where a scale is negative. Blocks whose outputs can't be scaled stay.
     """
     for place, norm in enumerate(self.norms):
-      if isinstance(norm, nnx.BatchNorm):
+      scales = hasattr(self.convolutions[place], "scale_outputs")
+      if isinstance(norm, nnx.BatchNorm) and scales:
         assert norm.scale is not None and norm.bias is not None
         scale = norm.scale[...] * jax.lax.rsqrt(norm.var[...] + norm.epsilon)
         self.convolutions[place].scale_outputs(jnp.abs(scale))
