@@ -71,10 +71,12 @@ def effarch_steps(width, images, labels) -> Contender:
     State(jnp.zeros((), jnp.int32), params, rest, tx.init(params)),
     replicated(mesh),
   )
-  arrays = jax.device_put((images, labels), replicated(mesh))
+  arrays = jax.device_put((images, labels, {}), replicated(mesh))
   indices = jnp.tile(jnp.arange(_BATCH, dtype=jnp.int32), (steps, 1))
   key = jax.random.key(0)
-  take = make_steps(graphdef, tx, (), classification_loss, 10, mesh)
+  take = make_steps(
+    graphdef, tx, (), classification_loss, 10, mesh, total_steps=1
+  )
 
   def call():
     nonlocal state

@@ -8,6 +8,7 @@ The config's parts are `seed`, `data`, `model`, `techniques` (a list),
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -30,7 +31,7 @@ from effarch.config import (
 from effarch.errors import UserError
 from effarch.infrastructure.cost import Report, measure
 from effarch.infrastructure.data import IMAGES, SOURCES, decode
-from effarch.infrastructure.export import read_artifacts, ship
+from effarch.infrastructure.export import FORMATS, read_artifacts, ship
 from effarch.infrastructure.training import (
   OPTIMIZERS,
   SCHEDULES,
@@ -81,18 +82,21 @@ class Export:
       weights; activations have eight bits), quantized after training; or
       `trained`, as the technique `quantize` has trained it.
     calibration_size: training examples that quantization looks at.
+    formats: each of these in `litert`, `onnx` or `stablehlo`, or several.
   """
 
   precisions: tuple[str, ...] = ("float32", "int8")
   calibration_size: int = 200
+  formats: tuple[str, ...] = ("litert",)
 
   def __post_init__(self):
-    if not self.precisions:
-      raise ValueError("precisions: is empty")
-    for name in self.precisions:
-      if name not in PRECISIONS:
-        hint = did_you_mean(name, PRECISIONS)
-        raise ValueError(f"precisions: {name!r} is unknown; {hint}")
+    for field, known in (("precisions", PRECISIONS), ("formats", FORMATS)):
+      if not getattr(self, field):
+        raise ValueError(f"{field}: is empty")
+      for name in getattr(self, field):
+        if name not in known:
+          hint = did_you_mean(name, known)
+          raise ValueError(f"{field}: {name!r} is unknown; {hint}")
     if self.calibration_size < 1:
       raise ValueError(
         f"calibration_size: {self.calibration_size} is not positive"
@@ -125,7 +129,7 @@ class Trial:
     self.export: Export = construct(Export, config["export"], "config.export")
     self.seed = _seed(config["seed"])
     self.techniques: tuple[Technique, ...] = tuple(
-      build(TECHNIQUES, entry, f"config.techniques[{place}]")
+      _technique(entry, f"config.techniques[{place}]")
       for place, entry in enumerate(config["techniques"])
     )
     self.optimizer(total_steps=1000)
@@ -269,13 +273,15 @@ class Trial:
         "trains it again"
       )
     rows = read_artifacts(folder)
-    if {row["precision"] for row in rows} >= set(self.export.precisions):
+    wanted = itertools.product(self.export.precisions, self.export.formats)
+    if {(row["precision"], row["format"]) for row in rows} >= set(wanted):
       return rows
     return ship(
       self._precisions(fold(self._best(self.model(dtype="float32"), folder))),
       folder,
       validation=self.source.load("validation"),
       test=self.source.load("test"),
+      formats=self.export.formats,
     )
 
   def _precisions(self, model: nnx.Module) -> Iterator[tuple[str, nnx.Module]]:
@@ -316,6 +322,27 @@ class Trial:
     )
     tx = build(OPTIMIZERS, entries, where, learning_rate=schedule)
     return clipped(tx, clip_norm)
+
+
+def load_run(path: str) -> nnx.Module:
+  """Returns what a run folder's trial has trained, in evaluation mode.
+
+  Raises:
+    UserError: there is no run, or its training is not finished.
+  """
+  folder = RunFolder(path)
+  config = folder.read("config.json")
+  if not folder.has("result.json"):
+    raise UserError(f"{path}: its training is not finished; train it first")
+  return Trial(config).trained(folder)
+
+
+def _technique(config: Mapping[str, Any], where: str) -> Technique:
+  kind = TECHNIQUES.get(str(config.get("name")))
+  # A technique that reads runs can't import what makes their models.
+  loads = kind is not None and "load" in arguments(kind)
+  inputs = {"load": load_run} if loads else {}
+  return build(TECHNIQUES, config, where, **inputs)
 
 
 def _seed(value: Any) -> int:

@@ -54,7 +54,8 @@ def latency(
 
   Args:
     program: a function, compiled for its inputs if there are any; or the path
-      of a `.tflite` or `.onnx` file, which gets random inputs and one thread.
+      of a `.tflite`, `.onnx` or `.stablehlo` file, which gets random inputs
+      and, but for the last, one thread.
     *inputs: of the function.
     calls: see `latencies`.
     rounds: see `latencies`.

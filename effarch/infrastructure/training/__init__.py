@@ -3,10 +3,8 @@
 from effarch.infrastructure.training.evaluate import evaluate
 from effarch.infrastructure.training.loop import (
   Loop,
-  State,
   best_model,
   fit,
-  make_steps,
 )
 from effarch.infrastructure.training.metrics import classification_loss
 from effarch.infrastructure.training.optimizer import (
@@ -21,28 +19,35 @@ from effarch.infrastructure.training.run_folder import (
   processor,
   provenance,
 )
+from effarch.infrastructure.training.steps import first_state, make_steps
 from effarch.infrastructure.training.technique import (
   Batch,
+  GradientFn,
   Losses,
   LossFn,
+  State,
   Technique,
+  Weights,
 )
 
 __all__ = [
   "OPTIMIZERS",
   "SCHEDULES",
   "Batch",
+  "GradientFn",
   "Loop",
   "LossFn",
   "Losses",
   "RunFolder",
   "State",
   "Technique",
+  "Weights",
   "best_model",
   "classification_loss",
   "clipped",
   "device_name",
   "evaluate",
+  "first_state",
   "fit",
   "folder_name",
   "make_steps",

@@ -12,14 +12,12 @@ import contextlib
 import dataclasses
 import time
 from collections.abc import Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
-from jaxtyping import Array, Int
 
 from effarch.config import did_you_mean
 from effarch.errors import UserError
@@ -31,11 +29,15 @@ from effarch.infrastructure.training.evaluate import Evaluator
 from effarch.infrastructure.training.metrics import classification_loss
 from effarch.infrastructure.training.progress import Progress
 from effarch.infrastructure.training.run_folder import MetricLog, RunFolder
+from effarch.infrastructure.training.steps import (
+  first_state,
+  make_steps,
+  unrolled,
+)
 from effarch.infrastructure.training.technique import (
   LossFn,
+  State,
   Technique,
-  apply_batch_hooks,
-  make_batch,
 )
 
 _CRITERIA = ("accuracy", "loss")
@@ -84,7 +86,7 @@ class Loop:
     """Steps in one compiled program, the platform's choice made."""
     if self.steps_per_dispatch:
       return self.steps_per_dispatch
-    return 1 if _unrolled() else _STEPS_PER_DISPATCH
+    return 1 if unrolled() else _STEPS_PER_DISPATCH
 
   def steps_per_epoch(self, num_examples: int) -> int:
     """Returns the number of whole batches.
@@ -98,15 +100,6 @@ class Loop:
         f"{num_examples} training examples"
       )
     return num_examples // self.batch_size
-
-
-class State(NamedTuple):
-  """All that changes from step to step."""
-
-  step: Int[Array, ""]
-  params: nnx.State
-  rest: nnx.State
-  opt_state: optax.OptState
 
 
 def fit(
@@ -155,13 +148,24 @@ def fit(
     model = technique.model(model, example)
     optimizer = technique.optimizer(optimizer)
   eval_graphdef, train_graphdef, params, rest = _split(model)
-  state = State(jnp.zeros((), jnp.int32), params, rest, optimizer.init(params))
+  state = first_state(params, rest, optimizer, techniques)
   state = jax.device_put(state, meshes.replicated(mesh))
 
   take_steps = make_steps(
-    train_graphdef, optimizer, techniques, loss_fn, train.num_classes, mesh
+    train_graphdef,
+    optimizer,
+    techniques,
+    loss_fn,
+    train.num_classes,
+    mesh,
+    total_steps=loop.epochs * steps_per_epoch,
   )
-  arrays = jax.device_put((train.inputs, train.labels), meshes.replicated(mesh))
+  constants: dict[str, Any] = {}
+  for technique in techniques:
+    constants.update(technique.constants(train))
+  arrays = jax.device_put(
+    (train.inputs, train.labels, constants), meshes.replicated(mesh)
+  )
   batches = Batches(train, loop.buckets)
   evaluator = Evaluator(
     eval_graphdef, validation, loss_fn, loop.batch_size, loop.buckets
@@ -204,7 +208,7 @@ def fit(
       for name in history[0]:
         values = np.concatenate([metrics[name] for metrics in history])
         row[f"train/{name}"] = float(np.mean(values, dtype=np.float64))
-      for name, value in evaluator(state.params, state.rest).items():
+      for name, value in evaluator(*state.weights[-1]).items():
         row[f"validation/{name}"] = value
       step = (epoch + 1) * steps_per_epoch
       if not np.isfinite(row["validation/loss"]):
@@ -262,73 +266,6 @@ def _split(model):
   return eval_graphdef, *nnx.split(model, nnx.Param, ...)
 
 
-def make_steps(graphdef, tx, techniques, loss_fn, num_classes, mesh):
-  """Returns the compiled program that takes some training steps.
-
-  Args:
-    graphdef: of the model in training mode.
-    tx: the optimizer.
-    techniques: their `batch` and `loss` hooks are applied.
-    loss_fn: each example's loss and metrics.
-    num_classes: of the labels.
-    mesh: of the devices.
-
-  Returns:
-    From a `State`, which is used up, all inputs and labels, the `k B` places
-    of k batches in them, a random key, and how many tokens are taken (all if
-    None), to the state after k steps and each step's metrics, `k`.
-  """
-  for technique in techniques:
-    loss_fn = technique.loss(loss_fn)
-
-  def take_steps(state, arrays, indices, key, length=None):
-    def one_step(state, index):
-      batch = make_batch(arrays, index, num_classes, length)
-      rng = jax.random.fold_in(key, state.step)
-      batch = apply_batch_hooks(techniques, batch, rng)
-
-      def objective(params):
-        # Copied, since the outer trace owns what `rest` holds.
-        model = nnx.merge(graphdef, params, state.rest, copy=True)
-        losses, metrics = loss_fn(model, batch)
-        rest = nnx.state(model, nnx.Not(nnx.Param))
-        means = {k: jnp.mean(v) for k, v in metrics.items()}
-        loss = jnp.mean(losses)
-        return loss, (rest, {"loss": loss, **means})
-
-      gradients, (rest, metrics) = jax.grad(objective, has_aux=True)(
-        state.params
-      )
-      updates, opt_state = tx.update(gradients, state.opt_state, state.params)
-      # A state is a tree like any other to Optax, and returned as one.
-      params = cast(nnx.State, optax.apply_updates(state.params, updates))
-      return State(state.step + 1, params, rest, opt_state), metrics
-
-    if not _unrolled():
-      return jax.lax.scan(one_step, state, indices)
-    rows = []
-    for index in indices:
-      state, metrics = one_step(state, index)
-      rows.append(metrics)
-    return state, jax.tree.map(lambda *values: jnp.stack(values), *rows)
-
-  return jax.jit(
-    take_steps,
-    donate_argnums=0,
-    static_argnums=4,
-    out_shardings=meshes.replicated(mesh),
-  )
-
-
-def _unrolled() -> bool:
-  """Whether steps are traced one by one instead of scanned.
-
-  XLA's CPU backend runs a convolution inside a loop some 25 times slower, and
-  `scan` makes a loop even of a single step.
-  """
-  return jax.default_backend() == "cpu"
-
-
 def _settle(history, position, first_step, checkpoints, progress):
   """Waits for one dispatch's metrics and stops if a loss is not finite."""
   metrics = history[position] = jax.device_get(history[position])
@@ -352,20 +289,19 @@ def _stop(what, value, step, checkpoints):
 
 
 def _save(checkpoints, step, state, notes, best):
-  trees = {
-    "model": (state.params, state.rest),
-    "optimizer": (state.step, state.opt_state),
-  }
-  checkpoints.save(step, trees, notes, {best: notes[best]})
+  checkpoints.save(step, _trees(state), notes, {best: notes[best]})
 
 
 def _restore(checkpoints, step, like):
-  trees, notes = checkpoints.restore(
-    step,
-    {
-      "model": (like.params, like.rest),
-      "optimizer": (like.step, like.opt_state),
-    },
-  )
-  (params, rest), (step, opt_state) = trees["model"], trees["optimizer"]
-  return State(step, params, rest, opt_state), notes
+  trees, notes = checkpoints.restore(step, _trees(like))
+  (params, rest), *averages = *trees.get("averaged", ()), trees["model"]
+  step, opt_state = trees["optimizer"]
+  averages = tuple(map(tuple, averages))
+  return State(step, params, rest, opt_state, averages), notes
+
+
+def _trees(state):
+  """Returns what a checkpoint holds: what ships, and what goes on with it."""
+  *averaged, shipped = state.weights
+  trees = {"model": shipped, "optimizer": (state.step, state.opt_state)}
+  return {**trees, "averaged": averaged} if averaged else trees

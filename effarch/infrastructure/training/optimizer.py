@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import fnmatch
+
+import jax
 import optax
 
 
@@ -39,11 +42,88 @@ SCHEDULES = {
   "one_cycle": one_cycle,
 }
 
+
+def muon(
+  learning_rate: optax.ScalarOrSchedule,
+  beta: float = 0.95,
+  weight_decay: float = 0.0,
+  ns_steps: int = 5,
+  nesterov: bool = True,
+  consistent_rms: float = 0.2,
+  adam_b1: float = 0.9,
+  adam_b2: float = 0.999,
+  adam_weight_decay: float = 0.0,
+  adam_layers: tuple[str, ...] = ("*embedding*", "*classifier*"),
+) -> optax.GradientTransformation:
+  """Muon: orthogonal steps for hidden layers, NAdamW for the rest (2502.16982).
+
+  Hidden are the parameters named `kernel`, as matrices from all their inputs to
+  their outputs, which are the last axis; but those of one input channel, such
+  as depthwise convolutions', have no matrix.
+
+  Args:
+    learning_rate: of both.
+    beta: decay of the momentum.
+    weight_decay: of the hidden layers.
+    ns_steps: of the Newton-Schulz iteration.
+    nesterov: whether the momentum looks ahead.
+    consistent_rms: the root mean square of a step at a rate of one; 0.2 is
+      about AdamW's, so that its rates fit.
+    adam_b1: NAdamW's decay of the first moment.
+    adam_b2: of the second.
+    adam_weight_decay: NAdamW's.
+    adam_layers: patterns of the paths of further parameters that NAdamW gets.
+  """
+
+  def hidden(path, x):
+    where = jax.tree_util.keystr(path, simple=True, separator=".")
+    where = where.removesuffix(".value")  # Of a variable in a state.
+    left = any(fnmatch.fnmatchcase(where, layer) for layer in adam_layers)
+    single = x.ndim > 2 and x.shape[-2] == 1
+    if where.split(".")[-1] != "kernel" or x.ndim < 2 or single or left:
+      return None
+    return optax.contrib.MuonDimensionNumbers(tuple(range(x.ndim - 1)), -1)
+
+  return optax.contrib.muon(
+    learning_rate,
+    beta=beta,
+    weight_decay=weight_decay,
+    ns_steps=ns_steps,
+    nesterov=nesterov,
+    consistent_rms=consistent_rms,
+    adam_b1=adam_b1,
+    adam_b2=adam_b2,
+    adam_weight_decay=adam_weight_decay,
+    muon_weight_dimension_numbers=lambda params: (
+      jax.tree_util.tree_map_with_path(hidden, params)
+    ),
+  )
+
+
 OPTIMIZERS = {
+  "adabelief": optax.adabelief,
+  "adadelta": optax.adadelta,
+  "adafactor": optax.adafactor,
+  "adagrad": optax.adagrad,
   "adam": optax.adam,
+  "adamax": optax.adamax,
   "adamw": optax.adamw,
+  "adan": optax.adan,
+  "ademamix": optax.contrib.ademamix,
+  "adopt": optax.contrib.adopt,
+  "amsgrad": optax.amsgrad,
+  "lamb": optax.lamb,
+  "lars": optax.lars,
   "lion": optax.lion,
+  "muon": muon,
+  "nadam": optax.nadam,
+  "nadamw": optax.nadamw,
+  "novograd": optax.novograd,
+  "prodigy": optax.contrib.prodigy,
+  "radam": optax.radam,
+  "rmsprop": optax.rmsprop,
   "sgd": optax.sgd,
+  "yogi": optax.yogi,
 }
 
 

@@ -17,7 +17,8 @@ from effarch.infrastructure.training import (
   make_steps,
 )
 from effarch.infrastructure.training import mesh as meshes
-from effarch.learning import FlipTranslate, LabelSmoothing
+from effarch.learning.augment import FlipTranslate
+from effarch.learning.smooth import LabelSmoothing
 
 
 def image(batch=1):
@@ -236,9 +237,16 @@ def test_training_step_holds_nothing_unknown(convolution):
   state = State(step, params, rest, jax.eval_shape(tx.init, params))
   techniques = [FlipTranslate(), LabelSmoothing()]
   steps = make_steps(
-    graphdef, tx, techniques, classification_loss, 4, meshes.data_mesh()
+    graphdef,
+    tx,
+    techniques,
+    classification_loss,
+    4,
+    meshes.data_mesh(),
+    total_steps=10,
   )
-  data = array(20, 8, 8, 3, dtype=jnp.uint8), array(20, dtype=jnp.int32)
+  images = array(20, 8, 8, 3, dtype=jnp.uint8)
+  data = images, array(20, dtype=jnp.int32), {}
   key = jax.eval_shape(lambda: jax.random.key(0))
   one, two = (
     count(steps, state, data, array(k, 8, dtype=jnp.int32), key) for k in (1, 2)

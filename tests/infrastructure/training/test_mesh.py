@@ -70,8 +70,8 @@ from effarch.infrastructure.training import loop
 
 original = loop.make_steps
 
-def watched(*args):
-  take = original(*args)
+def watched(*args, **options):
+  take = original(*args, **options)
   def call(state, arrays, indices, *others):
     trees = (indices, jax.tree.leaves(state.params)[0])
     print([[[*s.data.shape] for s in t.addressable_shards] for t in trees])

@@ -51,3 +51,11 @@ def test_a_cut_batch_has_the_first_tokens_and_their_labels():
   batch = make_batch((pairs, jnp.array([3])), jnp.array([0]), 12, 2)
   assert batch["inputs"].tolist() == [[[1, 2], [7, 8]]]
   assert batch["labels"].argmax(-1).tolist() == [3]
+
+
+def test_a_batch_knows_its_examples_places():
+  inputs = jnp.arange(12.0).reshape(6, 2)
+  places = jnp.array([4, 0, 4])
+  batch = make_batch((inputs, jnp.arange(6)), places, 6)
+  assert batch["index"].tolist() == [4, 0, 4]
+  assert batch["labels"].argmax(-1).tolist() == [4, 0, 4]
