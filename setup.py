@@ -57,7 +57,7 @@ setup(
   extras_require={
     "cuda": ["jax[cuda]>=0.10"],
     "tpu": ["jax[tpu]>=0.10"],
-    "onnx": ["jax2onnx>=0.17", "onnxruntime"],
+    "onnx": ["onnx>=1.18", "onnxruntime>=1.20"],
     "test": test,
     # Linters are pinned: a new release would find new faults in old code.
     "dev": [

@@ -3,9 +3,10 @@
   python -m benchmarks.quantization --workdir=runs/quantization --data=DIRECTORY
 
 Trains each network of `configs/quantization/cifar10.py` in float, rounds it
-after training in many ways, trains it on with rounded weights, ships all, and
-adds what the files reach to `results/quantization_cpu.json`. Stopped, it goes
-on. The directory holds CIFAR-10, or folders of images by class.
+after training in many ways, trains it on with rounded weights, ships all as
+LiteRT files and some in every format, and adds what the files reach to
+`results/quantization_cpu.json`. Stopped, it goes on. The directory holds
+CIFAR-10, or folders of images by class.
 """
 
 from __future__ import annotations
@@ -33,17 +34,20 @@ from effarch.compression.quantize import (
 )
 from effarch.infrastructure.data import decode
 from effarch.infrastructure.export import (
+  FORMATS,
   read_artifacts,
   ship,
   time_artifacts,
 )
-from effarch.infrastructure.runtime import LiteRTModel
+from effarch.infrastructure.runtime import load
 from effarch.infrastructure.training import RunFolder
 
 RESULTS = pathlib.Path("results/quantization_cpu.json")
 _EXAMPLES = 200
 _TENSOR = Scheme("int8", per="tensor")
 _INT4 = Scheme("int4")
+# What ships in every format; else as a LiteRT file.
+_COMPARED = ("float32", "int8", "int4", "int4_trained")
 
 Way = Callable[[nnx.Module, jax.Array], nnx.Module]
 
@@ -56,7 +60,7 @@ def _equalized(model: nnx.Module, x: jax.Array) -> nnx.Module:
 def _corrected(model: nnx.Module, x: jax.Array) -> nnx.Module:
   equalize(model, jax.ShapeDtypeStruct(x.shape, x.dtype))
   rounded = post_training(model, [x], weights=_TENSOR)
-  correct_biases(rounded, x)
+  correct_biases(rounded, model, x)
   return rounded
 
 
@@ -114,7 +118,7 @@ def main() -> None:
     same = (network, asked.seed)
     rows = [r for r in rows if (r["network"], r["seed"]) != same] + new
     asked.json.write_text(json.dumps(rows, indent=1) + "\n")
-    print(table(new))
+    print(table(new), parity(new), sep="\n\n")
 
 
 def _runs(network: str, asked: argparse.Namespace) -> Iterator[RunFolder]:
@@ -122,7 +126,13 @@ def _runs(network: str, asked: argparse.Namespace) -> Iterator[RunFolder]:
   variant = f"{network},epochs={asked.epochs[0]},seed={asked.seed}"
   place = f"{network}/seed={asked.seed}"
   trial, folder = _trained(variant, asked, f"{place}/float")
-  ship(_models(trial, folder), folder, **_judges(trial))
+  for formats in (tuple(FORMATS), ("litert",)):
+    ship(
+      _models(trial, folder, formats),
+      folder,
+      **_judges(trial),
+      formats=formats,
+    )
   yield folder
   for name in asked.trained:
     more = f"{network},epochs={asked.epochs[1]},seed={asked.seed},"
@@ -130,7 +140,8 @@ def _runs(network: str, asked: argparse.Namespace) -> Iterator[RunFolder]:
     trial, own = _trained(more, asked, f"{place}/{name}")
     if not read_artifacts(own):
       model = fold(trial.trained(own))
-      ship([(name, model)], own, **_judges(trial))
+      formats = _formats(name)
+      ship([(name, model)], own, **_judges(trial), formats=formats)
     yield own
 
 
@@ -148,15 +159,19 @@ def _trained(
   return trial, folder
 
 
+def _formats(name: str) -> tuple[str, ...]:
+  return tuple(FORMATS) if name in _COMPARED else ("litert",)
+
+
 def _models(
-  trial: Trial, folder: RunFolder
+  trial: Trial, folder: RunFolder, formats: tuple[str, ...]
 ) -> Iterator[tuple[str, nnx.Module]]:
   train = trial.source.load("train")
   drawn = np.random.default_rng(0).permutation(len(train))[:_EXAMPLES]
   x = decode(train.inputs[drawn])
   known = {row["precision"] for row in read_artifacts(folder)}
   for name, way in WAYS.items():
-    if name not in known:
+    if name not in known and _formats(name) == formats:
       yield name, way(fold(trial.trained(folder)), x)
       jax.clear_caches()
 
@@ -171,7 +186,9 @@ def _rows(
   *_, start = folder.read_lines("provenance.jsonl")
   seconds = folder.read("result.json")["train_seconds"]
   for row in read_artifacts(folder):
-    operators = LiteRTModel(folder.path / row["file"]).float_operators()
+    operators = None  # XLA computes what it fuses.
+    if row["format"] != "stablehlo":
+      operators = load(folder.path / row["file"]).float_operators()
     yield {
       "network": network,
       "seed": asked.seed,
@@ -183,20 +200,45 @@ def _rows(
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-  """Returns Markdown: a line for each file."""
+  """Returns Markdown: a line for each LiteRT file."""
   lines = [
-    "| network | file | in JAX | in LiteRT | size | latency | in float |",
-    "| --- | --- | --- | --- | --- | --- | --- |",
+    "| network | file | in JAX | in LiteRT | size | latency |",
+    "| --- | --- | --- | --- | --- | --- |",
   ]
   for row in rows:
-    cells = (
-      *(row["network"], row["precision"]),
-      *(f"{100 * row[a]:.2f} %" for a in ("jax_accuracy", "accuracy")),
-      f"{row['size_bytes'] / 1e3:,.1f} kB",
-      f"{row['latency_us']:,.0f} µs",
-      ", ".join(row["float_operators"]) or "–",
-    )
-    lines.append(f"| {' | '.join(cells)} |")
+    if row["format"] == "litert":
+      cells = (
+        *(row["network"], row["precision"]),
+        *(f"{100 * row[a]:.2f} %" for a in ("jax_accuracy", "accuracy")),
+        f"{row['size_bytes'] / 1e3:,.1f} kB",
+        f"{row['latency_us']:,.0f} µs",
+      )
+      lines.append(f"| {' | '.join(cells)} |")
+  return "\n".join(lines)
+
+
+def parity(rows: list[dict[str, Any]]) -> str:
+  """Returns Markdown: a line for each model, a column for each format."""
+  titles = ["network", "rounded", "in JAX", *FORMATS]
+  titles += ["float in LiteRT", "float in ONNX Runtime"]
+  lines = [f"| {' | '.join(titles)} |", f"|{' --- |' * len(titles)}"]
+  models: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
+  for row in rows:
+    key = (row["network"], row["precision"])
+    models.setdefault(key, {})[row["format"]] = row
+  for (network, precision), files in models.items():
+    if len(files) < len(FORMATS):
+      continue
+    reached = [files["litert"]["jax_accuracy"]]
+    reached += [files[name]["accuracy"] for name in FORMATS]
+    floats = [
+      ", ".join(files[name]["float_operators"]) or "–"
+      for name in ("litert", "onnx")
+    ]
+    if precision == "float32":
+      floats = ["all", "all"]
+    cells = [network, precision, *(f"{100 * a:.2f} %" for a in reached)]
+    lines.append(f"| {' | '.join([*cells, *floats])} |")
   return "\n".join(lines)
 
 

@@ -1,4 +1,4 @@
-"""Ships a trained run as LiteRT files, and measures them.
+"""Ships a trained run as files, and measures them.
 
 python -m experiments.export --workdir=runs/survey/cifar10/w=0.25
 """

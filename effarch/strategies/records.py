@@ -24,7 +24,7 @@ def collect(folder: pathlib.Path) -> list[dict[str, Any]]:
 
   These are of the runs that `study.json` lists, or else of all runs below.
 
-  Each row has `run`, `precision`, the artifact's own columns (see `ship` and
+  Each row has `run`, `kind`, the artifact's own columns (see `ship` and
   `time_artifacts`), the model's cost, and three nested ones: `config`, the
   leaves in which the runs differ; `curve`, the lines of `metrics.jsonl`;
   `provenance`, that of the last start.
@@ -52,6 +52,7 @@ def collect(folder: pathlib.Path) -> list[dict[str, Any]]:
         {
           "run": run.relative_to(folder).as_posix(),
           **artifact,
+          "kind": _kind(artifact),
           **{name: result[name] for name in _RESULT},
           "config": {k: v for k, v in configs[run].items() if k in varied},
           "curve": record.read_lines("metrics.jsonl"),
@@ -65,10 +66,16 @@ def collect(folder: pathlib.Path) -> list[dict[str, Any]]:
   return json.loads(json.dumps(rows), parse_constant=str)
 
 
+def _kind(artifact: dict[str, Any]) -> str:
+  """Returns the precision, and the format if it is not the usual one."""
+  precision, kind = artifact["precision"], artifact["format"]
+  return precision if kind == "litert" else f"{precision} {kind}"
+
+
 def label(row: dict[str, Any]) -> str:
-  """Returns a short name: the values that vary, and the precision."""
+  """Returns a short name: the values that vary, and the kind of file."""
   values = [str(value) for value in row["config"].values()]
-  return " ".join([*(values or [row["run"]]), row["precision"]])
+  return " ".join([*(values or [row["run"]]), row["kind"]])
 
 
 def write_tables(folder: pathlib.Path, rows: Sequence[dict[str, Any]]) -> None:

@@ -101,14 +101,14 @@ def _table(rows, quality, footprint) -> Table:
   table.add_column("")
   for key in varied:
     table.add_column(escape(key.split(".")[-1]), overflow="fold")
-  table.add_column("precision")
+  table.add_column("file")
   for name in columns:
     table.add_column(name, justify="right")
   for row in rows:
     table.add_row(
       "●" if row["frontier"] else "",
       *(escape(str(row["config"].get(key, ""))) for key in varied),
-      row["precision"],
+      row["kind"],
       *(_number(row[name]) for name in columns),
       style="" if row["frontier"] else "dim",
     )
@@ -132,8 +132,8 @@ def _png(rows, quality, footprint) -> bytes:
     layout="constrained",
   )
   styles = {
-    precision: {"color": f"C{place}", "marker": "os^Dv"[place % 5]}
-    for place, precision in enumerate(sorted({r["precision"] for r in rows}))
+    kind: {"color": f"C{place}", "marker": "os^Dv"[place % 5]}
+    for place, kind in enumerate(sorted({row["kind"] for row in rows}))
   }
   for panel, name in zip(panels[0], footprint, strict=True):
     kept = non_dominated(objectives(rows, [quality], [name]))
@@ -143,10 +143,10 @@ def _png(rows, quality, footprint) -> bytes:
       if keep
     )
     panel.step(*zip(*front, strict=True), where="post", color="0.7", zorder=0)
-    for precision, style in styles.items():
-      panel.scatter([], [], label=precision, **style)
+    for kind, style in styles.items():
+      panel.scatter([], [], label=kind, **style)
     for row, keep in zip(rows, kept, strict=True):
-      point, style = (row[name], row[quality]), styles[row["precision"]]
+      point, style = (row[name], row[quality]), styles[row["kind"]]
       panel.scatter(*point, alpha=1.0 if keep else 0.25, **style)
       if keep:
         panel.annotate(

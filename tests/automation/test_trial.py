@@ -234,7 +234,7 @@ def finished(tmp_path, monkeypatch):
 def test_a_half_shipped_run_ships_the_rest(config, finished):
   trial = Trial(config)
   trial.ship(finished)
-  lost = finished.path / "artifacts/int8.json"
+  lost = finished.path / "artifacts/int8.tflite.json"
   lost.unlink()
   rows = trial.ship(finished)
   assert lost.exists()
@@ -246,7 +246,7 @@ def test_the_configs_export_is_what_ships(config, finished):
   (row,) = Trial(config).ship(finished)
   assert row["precision"] == "int4"
   shipped = {path.name for path in (finished.path / "artifacts").iterdir()}
-  assert shipped == {"int4.json", "int4.tflite"}
+  assert shipped == {"int4.tflite.json", "int4.tflite"}
 
 
 def test_calibration_sees_training_examples_once_each(

@@ -43,17 +43,24 @@ def test_files_of_all_ways_are_made_once_and_compared(
   words += ["--trained", "int4_learned"]
   monkeypatch.setattr(sys, "argv", words)
   quantization.main()
-  rows = {row["precision"]: row for row in json.loads(out.read_text())}
+  found = json.loads(out.read_text())
+  rows = {r["precision"]: r for r in found if r["format"] == "litert"}
+  assert [r["format"] for r in found if r["precision"] == "float32"] == [
+    "onnx",
+    "stablehlo",
+    "litert",
+  ]
+  assert len(found) == len(rows) + 2
   assert set(rows) == {*chosen, "int4_learned"}
   told = capsys.readouterr().out
-  assert told.count("\n| survey_cnn | ") == 5
+  assert told.count("\n| survey_cnn | ") == 5 + 1
   sizes = {name: row["size_bytes"] for name, row in rows.items()}
   assert sizes["int4_gptq"] < sizes["int4_int8"]
   assert sizes["int4_int8"] < sizes["int8_tensor_equalized"]
   assert sizes["int8_tensor_equalized"] < sizes["float32"]
   assert "CONV_2D" in rows["float32"]["float_operators"]
   assert rows["int4_learned"]["float_operators"] == []
-  assert all(row["differs"] <= 2 for row in rows.values())
+  assert all(row["differs"] <= 2 for row in found)
   before = out.read_text()
   with monkeypatch.context() as patch:
     patch.delattr("benchmarks.quantization.Trial.train")

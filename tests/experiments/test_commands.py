@@ -76,7 +76,9 @@ def test_train_export_report(tmp_path):
   done = run("export", f"--workdir={folder}")
   assert done.returncode == 0, done.stderr
   for precision in ("float32", "int8"):
-    row = json.loads((folder / f"artifacts/{precision}.json").read_text())
+    row = json.loads(
+      (folder / f"artifacts/{precision}.tflite.json").read_text()
+    )
     file = folder / row["file"]
     assert row["size_bytes"] == file.stat().st_size
     assert row["latency_us"] > 0

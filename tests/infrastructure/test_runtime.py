@@ -1,7 +1,5 @@
 """Files are run by their path, whatever their inputs are."""
 
-import sys
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -94,7 +92,7 @@ def test_onnx_runs_each_time_on_one_thread(monkeypatch, tmp_path):
   assert options.intra_op_num_threads == options.inter_op_num_threads == 1
 
 
-@pytest.mark.parametrize("name", ["no.tflite", "no.onnx"])
+@pytest.mark.parametrize("name", ["no.tflite", "no.onnx", "no.stablehlo"])
 def test_missing_and_damaged_files_are_named(name, tmp_path):
   path = tmp_path / name
   with pytest.raises(UserError, match=rf"{name}: there is no such file"):
@@ -108,13 +106,13 @@ def test_missing_and_damaged_files_are_named(name, tmp_path):
 def test_other_files_are_refused(tmp_path):
   path = tmp_path / "model.pt"
   path.touch()
-  with pytest.raises(UserError, match=r"model\.pt: no \.tflite or \.onnx file"):
+  with pytest.raises(UserError, match=r"model\.pt: no \.onnx, .*\.tflite file"):
     latency(path)
 
 
 def test_missing_onnx_runtime_is_told(monkeypatch, tmp_path):
   path = onnx_file(tmp_path / "model.onnx", TensorProto.FLOAT, [2])
-  monkeypatch.setitem(sys.modules, "onnxruntime", None)
+  monkeypatch.setattr("effarch.infrastructure.runtime.onnx.onnxruntime", None)
   with pytest.raises(UserError, match="pip install onnxruntime"):
     inference(path)
 

@@ -44,6 +44,7 @@ def write_run(tmp_path):
       usual = {
         "file": f"artifacts/{precision}.tflite",
         "precision": precision,
+        "format": "litert",
         "size_bytes": 1000 * (number + 1),
         "accuracy": 0.5,
         "validation_accuracy": 0.6,
@@ -52,7 +53,7 @@ def write_run(tmp_path):
         "latency_us": 7.5,
       }
       row = {name: v for name, v in {**usual, **row}.items() if v is not None}
-      folder.write(f"artifacts/{precision}.json", row)
+      folder.write(f"{row['file']}.json", row)
     return folder
 
   return write

@@ -111,9 +111,9 @@ def test_rows_are_strict_json_whatever_was_measured(study, write_run):
   assert row["gap"] == "-Infinity"
 
 
-def test_label_is_what_varies_and_the_precision():
+def test_label_is_what_varies_and_the_kind_of_file():
   config = {"model.convolution": "separable", "model.width_multiplier": 0.5}
-  row = {"run": "a", "precision": "int8", "config": config}
+  row = {"run": "a", "kind": "int8", "config": config}
   assert label(row) == "separable 0.5 int8"
   assert label({**row, "config": {}}) == "a int8"
 

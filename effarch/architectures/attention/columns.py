@@ -21,7 +21,6 @@ from effarch.architectures.attention.softmax import (
   alibi,
   each_head,
   hide,
-  of_head,
   scan_chunks,
   weigh,
 )
@@ -69,9 +68,7 @@ def attend_columns(
   padding = ((0, 0), (0, blocks * block_size - length), (0, 0), (0, 0))
   query = jnp.pad(query, padding)
 
-  def one_head(b, n):
-    q, k, v = of_head(b, n, heads, query, key, value)
-
+  def one_head(b, n, q, k, v):
     @jax.checkpoint
     def some_blocks(_, chunk):
       q, seen, block = chunk
@@ -103,6 +100,6 @@ def attend_columns(
     chunks = q.reshape(blocks, block_size, -1), *table
     return scan_chunks(some_blocks, None, chunks, _BLOCKS)[1]
 
-  out = each_head(one_head, query)
+  out = each_head(one_head, query, query, key, value)
   out = out.reshape(*out.shape[:2], blocks * block_size, -1)
   return out.transpose(0, 2, 1, 3)[:, :length]

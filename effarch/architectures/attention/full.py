@@ -29,7 +29,6 @@ from effarch.architectures.attention.softmax import (
   alibi,
   each_head,
   hide,
-  of_head,
   product,
   scan_chunks,
   weigh,
@@ -117,8 +116,7 @@ def _exact(query, key, value, mask, slopes, causal):
 def _forward(query, key, value, mask, slopes, causal, rate=0.0, rng=None):
   """Returns the outputs `B T N D`, and the log-sums of weights `B N T`."""
 
-  def one_head(b, n):
-    q, k, v = of_head(b, n, query.shape[2], query, key, value)
+  def one_head(b, n, q, k, v):
     bias = _bias(b, n, mask, slopes, causal)
     outs = []
     for start, stop in _spans(len(q), causal and len(q) == len(k)):
@@ -142,7 +140,7 @@ def _forward(query, key, value, mask, slopes, causal, rate=0.0, rng=None):
       outs.append(scan_chunks(rows, None, chunks, CHUNK)[1])
     return jax.tree.map(lambda *parts: jnp.concatenate(parts), *outs)
 
-  out, log_sums = each_head(one_head, query)
+  out, log_sums = each_head(one_head, query, query, key, value)
   return out.transpose(0, 2, 1, 3), log_sums
 
 
@@ -160,8 +158,7 @@ def _exact_backward(causal, kept, gradient):
     "btnd,btnd->bnt", out, gradient, preferred_element_type=wide
   )
 
-  def one_head(b, n):
-    q, k, v, g = of_head(b, n, query.shape[2], query, key, value, gradient)
+  def one_head(b, n, q, k, v, g):
     log_sum, shared = log_sums[b, n], common[b, n]
     bias = _bias(b, n, mask, slopes, causal)
     q = (q * scale).astype(q.dtype)
@@ -194,7 +191,8 @@ def _exact_backward(causal, kept, gradient):
     return (queries.T * scale).astype(q.dtype), keys, values
 
   queries, keys, values = (
-    x.transpose(0, 2, 1, 3) for x in each_head(one_head, query)
+    x.transpose(0, 2, 1, 3)
+    for x in each_head(one_head, query, query, key, value, gradient)
   )
 
   def shared_heads(x, like):

@@ -29,7 +29,6 @@ from effarch.architectures.attention.softmax import (
   UNSEEN,
   each_head,
   hide,
-  of_head,
   weigh,
 )
 
@@ -74,8 +73,7 @@ def lsh_attention(
   size = min(chunk_size, length)
   rest = -length % size
 
-  def one_head(b, n):
-    q, v = of_head(b, n, heads, query, value)
+  def one_head(b, n, q, v):
     buckets = jnp.zeros((rounds, length), jnp.int32)
     if half:
       buckets = hashed(q, directions).astype(jnp.int32)
@@ -123,7 +121,7 @@ def lsh_attention(
     shares = nnx.softmax(totals, axis=0)[..., None].astype(outs.dtype)
     return (outs * shares).sum(0)
 
-  return each_head(one_head, query).swapaxes(1, 2)
+  return each_head(one_head, query, query, value).swapaxes(1, 2)
 
 
 class ReformerAttention(SoftmaxMixer):

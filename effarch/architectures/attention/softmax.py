@@ -113,13 +113,15 @@ def scan_chunks(
 
 
 def each_head(
-  one_head: Callable[[Array, Array], Any], like: Float[Array, "B T N H"]
+  one_head: Callable[..., Any], like: Float[Array, "B T N H"], *arrays: Array
 ) -> Any:
   """Calls for each of batch and heads: many in turns on CPUs, else at once.
 
   Args:
-    one_head: from the places in batch and heads to arrays.
+    one_head: from the places in batch and heads, and `T H` of each array, to
+      arrays.
     like: has as many.
+    *arrays: `B T N H`, or of `K` that heads share.
 
   Returns:
     The arrays, with `B N` in front.
@@ -128,15 +130,21 @@ def each_head(
   places = jnp.divmod(jnp.arange(batch * heads), heads)
   scores = batch * heads * length**2
   if jax.default_backend() == "cpu" and scores > AT_ONCE:
-    found = lax.map(lambda both: one_head(*both), places)
+
+    def in_turn(both):
+      b, n = both
+      return one_head(b, n, *(_of_head(b, n, heads, x) for x in arrays))
+
+    found = lax.map(in_turn, places)
   else:
-    found = jax.vmap(one_head)(*places)
+    each = [jnp.repeat(x, heads // x.shape[2], axis=2) for x in arrays]
+    of_batch = jax.vmap(one_head, (None, 0, *(1 for _ in each)))
+    return jax.vmap(of_batch, (0, None, *(0 for _ in each)))(
+      jnp.arange(batch), jnp.arange(heads), *each
+    )
   return jax.tree.map(lambda x: x.reshape(batch, heads, *x.shape[1:]), found)
 
 
-def of_head(b: Array, n: Array, heads: int, *arrays: Array) -> list[Array]:
-  """Returns `T H` of one head of `B T N H`, or of `K` that heads share."""
-  return [
-    lax.dynamic_index_in_dim(x[b], n // (heads // x.shape[2]), 1, False)
-    for x in arrays
-  ]
+def _of_head(b: Array, n: Array, heads: int, x: Array) -> Array:
+  """Returns `T H` of one head."""
+  return lax.dynamic_index_in_dim(x[b], n // (heads // x.shape[2]), 1, False)

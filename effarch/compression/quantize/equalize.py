@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array
 
+from effarch.compression.quantize.operations import Kind
 from effarch.compression.quantize.quantized import Quantized
 from effarch.compression.quantize.traced import Layer, Traced
 
@@ -69,6 +70,8 @@ def _next(traced: Traced, first: Layer) -> tuple[Layer, int] | None:
     others = [each for each in reader.inputs if each is not value]
     if reader.name not in _HOMOGENEOUS or not all(v.fixed for v in others):
       return None
+    if reader.name.startswith("reduce") and reader.kind is Kind.OTHER:
+      return None  # Over channels.
     if reader.name == "add" and (biased or first.bias is None):
       return None
     biased |= reader.name == "add"
@@ -118,26 +121,30 @@ def _share(leaves: list[Array], first: Layer, second: Layer, axis: int) -> None:
     leaves[first.bias] = leaves[first.bias] / factor
 
 
-def correct_biases(model: Quantized, x: Array) -> list[str]:
+def correct_biases(
+  model: Quantized, trained: nnx.Module, x: Array
+) -> list[str]:
   """Makes good what rounding does to the mean of each channel.
 
   Args:
     model: changed in place.
+    trained: what it was made of, unrounded.
     x: training inputs.
 
   Returns:
     The paths of the weights whose layers have no bias that could.
   """
-  traced = Traced(model.model, x)
-  inputs, weights = traced.inputs(x), traced.weights()
+  traced, plain = Traced(model.model, x), Traced(trained, x)
+  inputs, wanted, weights = plain.inputs(x), plain.weights(), traced.weights()
   left = []
   for place, layer in enumerate(traced.layers):
-    rounded = model.rounded_weight(place, layer.operation.axis, weights[place])
     if layer.bias is None:
       left += layer.names
       continue
-    before, after = (layer(inputs[place], w) for w in (weights[place], rounded))
+    rounded = model.rounded_weight(place, layer.operation.axis, weights[place])
+    before, after = (layer(inputs[place], w) for w in (wanted[place], rounded))
     axes = tuple(range(before.ndim - 1))
-    traced.leaves[layer.bias] += (before - after).mean(axes)
+    change = (before - after).mean(axes)
+    traced.leaves[layer.bias] = plain.leaves[layer.bias] + change
   nnx.update(model.model, traced.state())
   return left

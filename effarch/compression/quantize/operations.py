@@ -55,7 +55,7 @@ RANGES = {
   "logistic": (0.0, 255 / 256),
   "tanh": (-1.0, 127 / 128),
 }
-_INLINED = ("jit", "pjit", "closed_call", "core_call")
+_INLINED = ("jit", "pjit", "closed_call", "core_call", "checkpoint", "remat2")
 # Calls that the runtime has one operation for, or that would be more of them.
 _WHOLE = ("hard_swish", "max_pool", "relu", "relu6")
 
@@ -69,7 +69,10 @@ def name_of(equation: Any) -> str:
 
 
 def _called(equation: Any) -> Any:
-  return equation.params.get("jaxpr", equation.params.get("call_jaxpr"))
+  called = equation.params.get("jaxpr", equation.params.get("call_jaxpr"))
+  if isinstance(called, core.Jaxpr):
+    return core.ClosedJaxpr(called, ())
+  return called
 
 
 def kind_of(equation: Any) -> Kind:
@@ -159,14 +162,17 @@ _maximum.defvjp(_maximum_forward, _maximum_backward)
 
 
 def output_axis(equation: Any, place: int) -> int | None:
-  """Returns the axis of a contraction's argument that only the output has.
+  """Returns the axis of a weight on which LiteRT takes a scale for each place.
+
+  It is the one that only the output has, of a convolution's kernel or of a
+  matrix that the last axis of inputs is multiplied with.
 
   Args:
     equation: a contraction.
-    place: of the argument.
+    place: of the weight.
 
   Returns:
-    None if there is none, or several.
+    None if there is none: LiteRT has one scale for such a weight.
   """
   params, weight = equation.params, equation.invars[place].aval
   if is_convolution(equation):
@@ -174,6 +180,8 @@ def output_axis(equation: Any, place: int) -> int | None:
   if equation.primitive.name == "conv_general_dilated":
     return params["dimension_numbers"].rhs_spec[0]
   contracted, batched = params["dimension_numbers"]
-  used = (*contracted[place], *batched[place])
-  free = [axis for axis in range(weight.ndim) if axis not in used]
-  return free[0] if len(free) == 1 else None
+  last = equation.invars[0].aval.ndim - 1
+  layer = place == 1 and weight.ndim == 2 and not batched[place]
+  if not layer or tuple(contracted[0]) != (last,):
+    return None
+  return 1 - contracted[1][0]

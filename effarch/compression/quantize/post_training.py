@@ -36,10 +36,8 @@ def post_training(
   Raises:
     ValueError: there is no such observer, or see `Quantized`.
   """
-  if observer not in OBSERVERS:
-    raise ValueError(
-      f"observer: {observer!r} is unknown; {did_you_mean(observer, OBSERVERS)}"
-    )
+  if not batches:
+    raise ValueError("batches: there is none to calibrate with")
   example = jax.eval_shape(lambda x: x, batches[0])
   quantized = Quantized(nnx.clone(model), example, **arguments)
   calibrate(quantized, batches, observer)
@@ -70,16 +68,30 @@ def calibrate(
     model: changed in place.
     batches: of training inputs.
     observer: a key of `OBSERVERS`.
+
+  Raises:
+    ValueError: there is no such observer, no batch, or a number in them that
+      is none.
   """
+  if observer not in OBSERVERS:
+    raise ValueError(
+      f"observer: {observer!r} is unknown; {did_you_mean(observer, OBSERVERS)}"
+    )
+  if not batches:
+    raise ValueError("batches: there is none to calibrate with")
   graphdef, state = nnx.split(model)
   watched = jax.jit(lambda state, x: nnx.merge(graphdef, state).watched(x))
   observers = [OBSERVERS[observer]() for _ in range(len(model.low))]
   for batch in batches:
     found = watched(state, batch)
     for each, arrays in zip(observers, found, strict=True):
-      each.update(np.concatenate([np.ravel(array) for array in arrays]))
+      seen = np.concatenate([np.ravel(array) for array in arrays])
+      if not np.isfinite(seen).all():
+        raise ValueError("batches: the model makes NaN or infinity of them")
+      each.update(seen)
   levels = 256 if model.activations is None else 2**model.activations.bits
   ranges = np.asarray([each.range(levels) for each in observers], np.float32)
+  ranges = ranges.reshape(-1, 2)
   demanded = model.demanded
   low, high = (
     np.where(demanded, model.low[...], ranges[:, 0]),

@@ -22,6 +22,7 @@ from effarch.compression.quantize.operations import Kind
 from effarch.compression.quantize.program import Operation, Site, Value, now
 from effarch.compression.quantize.schemes import Scheme, scaled_gradient
 from effarch.compression.quantize.traced import Traced
+from effarch.errors import UserError
 
 INT8_WEIGHTS = Scheme("int8")
 INT8_ACTIVATIONS = Scheme("int8", symmetric=False, per="tensor")
@@ -114,11 +115,13 @@ class Quantized(nnx.Module):
       nnx.Param(jnp.ones(len(program.sites))) if learned else None
     )
     self.scales: Any = nnx.Dict()
+    self.traced_as = _account(traced)
     parts = zip(traced.layers, self.weights, traced.weights(), strict=True)
     for place, (layer, scheme, weight) in enumerate(parts):
       if scheme is None:
         continue
       axis = layer.operation.axis
+      _check(scheme, layer.names, axis, learned)
       x = scheme.arrange(weight, axis)  # Groups that don't fit are told.
       if learned:
         self.scales[str(place)] = nnx.Param(_first_step(scheme, x, axis))
@@ -131,6 +134,12 @@ class Quantized(nnx.Module):
   def __call__(self, x: Array) -> Array:
     traced = Traced(self.model, x)
     program = traced.program
+    if _account(traced) != self.traced_as:
+      raise UserError(
+        f"a batch of shape {x.shape} is computed otherwise than the one this "
+        "model was quantized with; give examples of the shape that ships, one "
+        "at a time"
+      )
     places = {site: place for place, site in enumerate(program.sites)}
     contractions = {each: n for n, each in enumerate(program.contractions)}
     with now(self.low[...], self.high[...]):
@@ -138,10 +147,10 @@ class Quantized(nnx.Module):
     seen: dict[Site, tuple[Array, Array]] = {}
     first = self.steps_seen[...] == 0
 
-    def watch(site: Site, value: Value, array: Array) -> None:
-      if value not in site.makers or site.fixed_range is not None:
+    def watch(site: Site, array: Any) -> None:
+      if site.fixed_range is not None:
         return
-      array = jax.lax.stop_gradient(array.astype(jnp.float32))
+      array = jax.lax.stop_gradient(jnp.asarray(array, jnp.float32))
       ends = jnp.min(array, initial=0), jnp.max(array, initial=0)
       if site in seen:
         ends = (
@@ -167,8 +176,8 @@ class Quantized(nnx.Module):
     def activation(site: Site, value: Value, array: Array) -> Array:
       if self.activations is None or array.ndim > _MOST_AXES:
         return array
-      if not self.deterministic:
-        watch(site, value, array)
+      if not self.deterministic and value in site.makers:
+        watch(site, array)
       return self._fake(
         self.activations, array, None, *parameters(places[site])
       )
@@ -180,9 +189,13 @@ class Quantized(nnx.Module):
         )
       if self.activations is None:
         return array
+      array = jnp.asarray(array)
       if operation.kind is Kind.MOVE:
-        assert operation.output.site is not None
-        ends = parameters(places[operation.output.site])
+        site = operation.output.site
+        assert site is not None
+        if not self.deterministic:
+          watch(site, array)
+        ends = parameters(places[site])
       else:
         with now(array):
           ends = _parameters_of(self.activations, jnp.asarray(array), None)
@@ -205,7 +218,12 @@ class Quantized(nnx.Module):
         found[site].append(array)
       return array
 
-    program([*traced.leaves, x], activation, lambda _, __, array: array)
+    def constant(operation, place, array):
+      if place != operation.weight and operation.kind is Kind.MOVE:
+        found[operation.output.site].append(jnp.asarray(array))
+      return array
+
+    program([*traced.leaves, x], activation, constant)
     return list(found.values())
 
   def rounded_weight(self, place: int, axis: int | None, array: Array) -> Array:
@@ -235,13 +253,16 @@ class Quantized(nnx.Module):
     self, scheme: Scheme, place: int, axis: int | None, x: Array
   ) -> tuple[Array, Array]:
     if str(place) not in self.scales:
-      return _parameters_of(scheme, jax.lax.stop_gradient(x), axis)
-    kept = self.scales[str(place)]
-    scale = kept[...]
-    if isinstance(kept, nnx.Param):
-      size = x.size / scale.size * max(scheme.levels)
-      scale = jnp.abs(scaled_gradient(scale, size**-0.5))
-    return scale, jnp.zeros_like(scale)
+      x = jax.lax.stop_gradient(x.astype(jnp.float32))
+      scale, zero = _parameters_of(scheme, x, axis)
+    else:
+      kept = self.scales[str(place)]
+      scale = kept[...]
+      if isinstance(kept, nnx.Param):
+        size = x.size / scale.size * max(scheme.levels)
+        scale = jnp.abs(scaled_gradient(scale, size**-0.5))
+      zero = jnp.zeros_like(scale)
+    return _floored(scale), zero
 
   def _fake(
     self,
@@ -251,12 +272,17 @@ class Quantized(nnx.Module):
     scale: Array,
     zero: Array,
   ) -> Array:
-    with now(x, scale, zero):
-      rounded = _fake(scheme, x, scale, zero)
     known = not any(isinstance(each, Tracer) for each in (scale, zero))
     stored = _stored(scheme, self.activations)
-    if not (self.ships and known and stored and isinstance(scheme.per, str)):
-      return rounded
+    if stored == "i4" and axis is None and not isinstance(x, Tracer):
+      stored = "i8"  # Products with such weights have no other kernels.
+    noted = self.ships and known and stored and isinstance(scheme.per, str)
+    if not (noted and isinstance(x, Tracer)):
+      with now(x, scale, zero):
+        # Constants too: LiteRT's converter can't round otherwise.
+        x = _fake(scheme, x, scale, zero)
+    if not noted:
+      return x
     least, most = scheme.levels
     attributes: dict[str, Any] = {
       "scale": np.asarray(scale, np.float32).reshape(-1),
@@ -266,9 +292,7 @@ class Quantized(nnx.Module):
     }
     if scheme.per == "channel" and axis is not None:
       attributes["quantization_dimension"] = np.int32(axis)
-    # Constants are on the grid already: the converter can't round otherwise.
-    given = x if isinstance(x, Tracer) else rounded
-    return _noted(lambda x: _fake(scheme, x, scale, zero), attributes)(given)
+    return _noted(lambda x: _fake(scheme, x, scale, zero), attributes)(x)
 
 
 def _noted(
@@ -295,6 +319,16 @@ def _stored(scheme: Scheme, activations: Scheme | None) -> str:
   return ""
 
 
+@jax.jit
+def _floored(scale: Array) -> Array:
+  """Returns scales of which none is nothing beside the largest.
+
+  A bias is stored in units of the product of two scales, in 32 bits, and would
+  not fit those of a channel whose weights are next to zero.
+  """
+  return jnp.maximum(scale, jax.lax.stop_gradient(scale.max()) * 2.0**-14)
+
+
 def _schemes(
   names: list[list[str]],
   weights: Scheme | None,
@@ -316,6 +350,25 @@ def _schemes(
     for place in places:
       found[place] = scheme
   return tuple(found)
+
+
+def _account(traced: Traced) -> tuple[Any, ...]:
+  """Returns what layers and places of rounding are known by."""
+  layers = tuple(tuple(layer.names) for layer in traced.layers)
+  sites = tuple(site.makers[0].maker for site in traced.program.sites)
+  return layers, sites
+
+
+def _check(
+  scheme: Scheme, names: list[str], axis: int | None, learned: bool
+) -> None:
+  weight = " and ".join(names)
+  if learned and not scheme.symmetric:
+    raise ValueError(
+      f"learned: the zero point of {weight} can't be; make its scheme symmetric"
+    )
+  if axis is None and not isinstance(scheme.per, str):
+    raise ValueError(f"per: {weight} has no channels to divide into groups")
 
 
 def _first_step(scheme: Scheme, x: Array, axis: int | None) -> Array:

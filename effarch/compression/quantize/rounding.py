@@ -18,6 +18,7 @@ from jaxtyping import Array
 from effarch.compression.quantize.quantized import Quantized, Range
 from effarch.compression.quantize.schemes import Scheme
 from effarch.compression.quantize.traced import Layer, Traced
+from effarch.config import did_you_mean
 
 # Of the rectified sigmoid that ends at whole numbers (arXiv:1712.01312).
 _STRETCH = (-0.1, 1.1)
@@ -93,7 +94,8 @@ def adaround(
     # At first the error alone decides.
     done = number / steps
     weighed = strength * (done >= _FREE)
-    v, state = step(v, state, weighed, 20 - 18 * max(0.0, done - _FREE))
+    sharpness = 20 - 18 * max(0.0, done - _FREE) / (1 - _FREE)
+    v, state = step(v, state, weighed, sharpness)
   found = rounded((up_of(v) >= 0.5).astype(weight.dtype))
   return jnp.where(error(found) < error(nearest), found, nearest)
 
@@ -132,11 +134,12 @@ def gptq(
   steps = _rows(scheme.restore(spread, weight.shape, axis), axis)
   least, most = (end - float(np.ravel(zero)[0]) for end in scheme.levels)
   left = _rows(weight, axis)
-  found = np.empty_like(left)
+  found, pruned = np.empty_like(left), left == 0
   for place in range(number):
     step = steps[:, place]
     level = np.clip(np.round(left[:, place] / step), least, most)
-    found[:, place] = level * step
+    # What is pruned stays so.
+    found[:, place] = np.where(pruned[:, place], 0, level * step)
     error = (left[:, place] - found[:, place]) / upper[:, place, place]
     left[:, place:] -= error[:, None] * upper[:, place, place:]
   moved = np.moveaxis(np.asarray(weight), axis, 0).shape
@@ -206,8 +209,15 @@ def round_weights(
 
   Returns:
     The paths of those weights that stay rounded to the nearest, since they are
-    made of several parameters, or of no output channels.
+    made of several parameters, or read by several layers, or have one scale.
+
+  Raises:
+    ValueError: there is no such method.
   """
+  if method not in ROUNDINGS:
+    raise ValueError(
+      f"method: {method!r} is unknown; {did_you_mean(method, ROUNDINGS)}"
+    )
   traced = Traced(model.model, x)
   parts = zip(traced.layers, model.weights, traced.inputs(x), strict=True)
   left = []

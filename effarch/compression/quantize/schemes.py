@@ -140,14 +140,15 @@ class Scheme:
   def parameters(self, low: Array, high: Array) -> tuple[Array, Array]:
     """Returns scale and zero point that reach from `low` to `high`.
 
-    No scale is zero, and zero itself is a level, but for `"binary"`.
+    No scale is zero, and zero itself is a level, but for `"binary"`. Where
+    there is no range the scale is 1/128, with which biases can be stored.
     """
     least, most = self.levels
     low, high = jnp.minimum(low, 0), jnp.maximum(high, 0)
     if self.symmetric:
-      scale = jnp.maximum(low / least, high / most)
-      return jnp.maximum(scale, _LEAST_SCALE), jnp.zeros_like(scale)
-    scale = jnp.maximum((high - low) / (most - least), _LEAST_SCALE)
+      scale = _positive(jnp.maximum(low / least, high / most))
+      return scale, jnp.zeros_like(scale)
+    scale = _positive((high - low) / (most - least))
     zero = clipped(least - low / scale, float(least), float(most))
     return scale, rounded(zero)
 
@@ -176,6 +177,10 @@ class Scheme:
 
 
 _STORED = {"ternary": "int2", "binary": "int8"}
+
+
+def _positive(scale: Array) -> Array:
+  return jnp.where(scale > 0, jnp.maximum(scale, _LEAST_SCALE), 2.0**-7)
 
 
 def _straight(function: Callable[[Array], Array]) -> Callable[[Array], Array]:

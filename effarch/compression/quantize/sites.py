@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import jax.numpy as jnp
+import numpy as np
 
 from effarch.compression.quantize import operations
 from effarch.compression.quantize.operations import Kind
@@ -97,8 +98,10 @@ class _Plan:
     wanted = [value.site for value in floats if value.site is not None]
     if not wanted or not _is_float(operation.output):
       return
-    if len(set(wanted)) > 1 and any(site.fixed_range for site in wanted):
-      return  # One scale can't be two.
+    if any(site.fixed_range for site in wanted):
+      alone = len(wanted) == len(floats) and len(set(wanted)) == 1
+      if not alone:
+        return  # One scale can't be two.
     for value in floats:
       if not value.fixed:
         self._want(value)
@@ -108,7 +111,7 @@ class _Plan:
     operation.constants += [
       place
       for place, value in enumerate(operation.inputs)
-      if value.fixed and _is_float(value) and value.aval.shape
+      if value.fixed and _is_float(value) and not _is_nothing(value)
     ]
 
   def _join(self, site: Site, other: Site) -> None:
@@ -129,6 +132,13 @@ class _Plan:
     yield from self._program.arguments
     for operation in self._program.operations:
       yield from operation.outputs
+
+
+def _is_nothing(value: Value) -> bool:
+  """Whether this is a zero, as what is padded with, or below all numbers."""
+  if value.literal is None or value.aval.shape:
+    return False
+  return value.literal == 0 or not np.isfinite(value.literal)
 
 
 def _is_float(value: Value) -> bool:

@@ -27,7 +27,7 @@ class Layer:
     operation: it.
     names: paths of the parameters that its weight is made of.
     kernel: the place of the parameter that is its weight; None if the weight
-      is made of several, or of one changed.
+      is made of several, or of one changed, or if others read it too.
     bias: likewise, of what is added to each output channel.
   """
 
@@ -116,6 +116,7 @@ class Traced:
     assert operation.weight is not None
     weight = operation.inputs[operation.weight]
     bias = None
+    arguments = self.program.arguments
     if len(operation.output.readers) == 1:
       (reader,) = operation.output.readers
       if is_bias(operation.output, operation, reader):
@@ -123,13 +124,14 @@ class Traced:
         size = operation.output.aval.shape[-1]
         if len(added.sources) == 1:
           (source,) = added.sources
-          same = self.program.arguments[source].aval.shape == (size,)
-          bias = source if same else None
-    arguments = self.program.arguments
+          given = arguments[source]
+          own = given.aval.shape == (size,) and len(given.readers) == 1
+          bias = source if own else None
+    own = weight in arguments and len(weight.readers) == 1
     return Layer(
       operation,
       [self._paths[place] for place in sorted(weight.sources)],
-      arguments.index(weight) if weight in arguments else None,
+      arguments.index(weight) if own else None,
       bias,
     )
 

@@ -5,9 +5,10 @@ from effarch.infrastructure.export.artifact import (
   ship,
   time_artifacts,
 )
-from effarch.infrastructure.export.litert import convert
+from effarch.infrastructure.export.formats import FORMATS, convert
 
 __all__ = [
+  "FORMATS",
   "convert",
   "read_artifacts",
   "ship",

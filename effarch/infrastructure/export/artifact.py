@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import pathlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
@@ -14,8 +14,8 @@ from flax import nnx
 from effarch.infrastructure.cost import latencies
 from effarch.infrastructure.data import Dataset, decode
 from effarch.infrastructure.data.dataset import UNASKED
-from effarch.infrastructure.export.litert import convert
-from effarch.infrastructure.runtime import LiteRTModel
+from effarch.infrastructure.export.formats import FORMATS, convert
+from effarch.infrastructure.runtime import load
 from effarch.infrastructure.training import RunFolder, processor
 
 
@@ -25,8 +25,9 @@ def ship(
   *,
   validation: Dataset,
   test: Dataset,
+  formats: Sequence[str] = ("litert",),
 ) -> list[dict[str, Any]]:
-  """Writes `artifacts/<precision>.tflite`, and beside each what it reaches.
+  """Writes `artifacts/<precision>.<suffix>`, and beside each what it reaches.
 
   Args:
     models: the name of a precision, and the model that computes in it, in
@@ -34,39 +35,41 @@ def ship(
     folder: of its run.
     validation: for decisions about the artifact.
     test: for its reported accuracy.
+    formats: of `FORMATS`; a file in each.
 
   Returns:
-    What `artifacts/<precision>.json` holds: `file`, `precision`,
-    `size_bytes`, `accuracy` and `validation_accuracy` of the file in its
+    What `<file>.json` holds: `file`, `precision`, `format`, `size_bytes`,
+    `accuracy` and `validation_accuracy` of the file in its
     runtime, `jax_accuracy` of the model, and `differs`, the number of test
     examples (or of their tokens) on which file and model disagree.
   """
   one = jax.eval_shape(decode, test.inputs[:1])
   rows = []
   for precision, model in models:
-    name = f"artifacts/{precision}.tflite"
-    folder.write_bytes(name, convert(model, one))
     expected = predictions(model, test)
-    shipped = LiteRTModel(folder.path / name)
-    answers = _classes(shipped, test)
-    row = {
-      "file": name,
-      "precision": precision,
-      "size_bytes": (folder.path / name).stat().st_size,
-      "accuracy": _accuracy(answers, test),
-      "validation_accuracy": _accuracy(
-        _classes(shipped, validation), validation
-      ),
-      "jax_accuracy": _accuracy(expected, test),
-      "differs": int(np.sum(answers != expected)),
-    }
-    folder.write(f"artifacts/{precision}.json", row)
-    rows.append(row)
+    for kind in formats:
+      name = f"artifacts/{precision}{FORMATS[kind].suffix}"
+      folder.write_bytes(name, convert(model, one, kind))
+      shipped = load(folder.path / name)
+      answers = _classes(shipped, test)
+      judged = _classes(shipped, validation)
+      row = {
+        "file": name,
+        "precision": precision,
+        "format": kind,
+        "size_bytes": (folder.path / name).stat().st_size,
+        "accuracy": _accuracy(answers, test),
+        "validation_accuracy": _accuracy(judged, validation),
+        "jax_accuracy": _accuracy(expected, test),
+        "differs": int(np.sum(answers != expected)),
+      }
+      folder.write(f"{name}.json", row)
+      rows.append(row)
   return rows
 
 
 def read_artifacts(folder: RunFolder) -> list[dict[str, Any]]:
-  """Returns what `ship` wrote, by precision; empty before it did."""
+  """Returns what `ship` wrote, by name; empty before it did."""
   found = sorted(pathlib.Path(folder.path, "artifacts").glob("*.json"))
   return [folder.read(f"artifacts/{path.name}") for path in found]
 
@@ -86,18 +89,18 @@ def time_artifacts(folders: Sequence[RunFolder]) -> None:
   if len(known) == 1 and None not in known:
     return
   now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
-  models = [LiteRTModel(folder.path / row["file"]) for folder, row in found]
+  models = [load(folder.path / row["file"]) for folder, row in found]
   timed = latencies([model.inference() for model in models])
-  for (folder, row), times in zip(found, timed, strict=True):
+  for (folder, row), model, times in zip(found, models, timed, strict=True):
     row.update(
       latency_us=times.p50_us,
       latency_p90_us=times.p90_us,
       latency_p99_us=times.p99_us,
-      latency_threads=1,
+      latency_threads=model.threads,
       latency_device=processor(),
       latency_measured=now,
     )
-    folder.write(f"artifacts/{row['precision']}.json", row)
+    folder.write(f"{row['file']}.json", row)
 
 
 def predictions(
@@ -122,5 +125,7 @@ def _accuracy(answers: np.ndarray, dataset: Dataset) -> float:
   return float(np.mean(answers[asked] == dataset.labels[asked]))
 
 
-def _classes(model: LiteRTModel, dataset: Dataset) -> np.ndarray:
+def _classes(
+  model: Callable[[np.ndarray], np.ndarray], dataset: Dataset
+) -> np.ndarray:
   return model(np.asarray(decode(dataset.inputs))).argmax(-1)

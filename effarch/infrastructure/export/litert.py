@@ -13,16 +13,21 @@ import os
 # The converter's library announces its use of oneDNN at every start.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
+from typing import Any
+
 import jax
+import numpy as np
 from flax import nnx
+from jax.core import Tracer
+from jax.extend import core
 from litert_converter import converter_api_ext
 from litert_converter.mlir import ir, passmanager
 
 from effarch.errors import UserError
+from effarch.infrastructure.export.program import NOTE, flat
 from effarch.infrastructure.runtime import quiet
 
 _SIGNATURE = "serving_default"
-_NOTE = "quant.fake_quant"
 
 
 def convert(model: nnx.Module, example: jax.ShapeDtypeStruct) -> bytes:
@@ -39,18 +44,12 @@ def convert(model: nnx.Module, example: jax.ShapeDtypeStruct) -> bytes:
   Raises:
     UserError: LiteRT lacks what the model does, complex numbers for one.
   """
-  graphdef, state = nnx.split(model)
-
-  def call(inputs):
-    return nnx.merge(graphdef, state)(inputs)
-
-  # As for an accelerator: what is formulated for this machine's processor is
-  # not what the converter knows.
-  traced = jax.jit(call).trace(example)
-  stablehlo = traced.lower(lowering_platforms=("tpu",)).as_text()
+  call = core.jaxpr_as_fun(flat(model, example, edit=_uneven))
+  lowered = jax.jit(lambda inputs: call(inputs)[0]).lower(example)
+  stablehlo = lowered.as_text()
   config = converter_api_ext.ConvertToTFLConfig()
   # What a quantized model notes of its arrays becomes integers.
-  config.strict_qdq_mode = _NOTE in stablehlo
+  config.strict_qdq_mode = NOTE in stablehlo
   with ir.Context() as context:
     converter_api_ext.prepare_mlir_context(context)
     module = ir.Module.parse(stablehlo, context)
@@ -67,3 +66,29 @@ def convert(model: nnx.Module, example: jax.ShapeDtypeStruct) -> bytes:
     except (ValueError, RuntimeError) as error:
       reason = " ".join(str(error).split())[:200]
       raise UserError(f"LiteRT can't convert this model ({reason})") from error
+
+
+def _uneven(equation: Any, given: list[Any]) -> list[Any]:
+  """Returns what an addition reads, no constant the same for all channels.
+
+  Of such a bias the converter rounds the first number by its channel's scale
+  and all others too, whatever theirs are. So the last differs by the least.
+  """
+  shape = equation.outvars[0].aval.shape
+  if equation.primitive.name != "add" or not shape or shape[-1] == 1:
+    return given
+  return [_varied(each, shape) for each in given]
+
+
+def _varied(array: Any, shape: tuple[int, ...]) -> Any:
+  known = not isinstance(array, Tracer) and array.size
+  if not known or array.dtype != np.float32:
+    return array
+  array = np.asarray(array)
+  first, *_ = np.ravel(array)
+  if not np.isfinite(first) or first == 0 or np.any(array != first):
+    return array
+  ends = np.full(shape[-1], first, np.float32)
+  ends[-1] = np.nextafter(first, np.float32(0))
+  outer = array.shape[:-1] or (1,) * (len(shape) - 1)
+  return np.broadcast_to(ends, (*outer, shape[-1]))

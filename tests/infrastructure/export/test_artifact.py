@@ -77,6 +77,8 @@ def test_a_file_that_answers_otherwise_is_told_from_its_model(
 class Stub:
   """A file whose inference gives the file's path, which tells its times."""
 
+  threads = 1
+
   def __init__(self, path):
     self.path = path
 
@@ -94,7 +96,7 @@ def timed(monkeypatch):
     time.sleep(0.002)  # A measurement's name has milliseconds.
     return [times(path) for path in rounds[-1]]
 
-  monkeypatch.setattr(artifact, "LiteRTModel", Stub)
+  monkeypatch.setattr(artifact, "load", Stub)
   monkeypatch.setattr(artifact, "latencies", latencies)
   return rounds
 
@@ -109,7 +111,7 @@ def times(path) -> Latency:
 def add_artifact(folder: RunFolder, precision: str) -> None:
   name = f"artifacts/{precision}"
   row = {"file": f"{name}.tflite", "precision": precision}
-  folder.write(f"{name}.json", row)
+  folder.write(f"{row['file']}.json", row)
 
 
 @pytest.fixture
@@ -160,13 +162,13 @@ def test_the_runtime_has_the_threads_that_are_recorded(
 ):
   folder = RunFolder(tmp_path)
   ship([("float32", Brightest(ALL))], folder, **parts)
-  original, threads = runtime.Interpreter, []
+  original, threads = runtime.litert.Interpreter, []
 
   def interpreter(**kwargs):
     threads.append(kwargs["num_threads"])
     return original(**kwargs)
 
-  monkeypatch.setattr(runtime, "Interpreter", interpreter)
+  monkeypatch.setattr(runtime.litert, "Interpreter", interpreter)
   time_artifacts([folder])
   (row,) = read_artifacts(folder)
   assert threads == [row["latency_threads"]] == [1]

@@ -14,11 +14,8 @@ from effarch.infrastructure.export import (
   ship,
   time_artifacts,
 )
-from effarch.infrastructure.runtime import (
-  LiteRTModel,
-  _dequantized,
-  _quantized,
-)
+from effarch.infrastructure.runtime import LiteRTModel
+from effarch.infrastructure.runtime.litert import _dequantized, _quantized
 from effarch.infrastructure.training import RunFolder
 
 # Three channels: of one alone, any convolution is a depthwise one.

@@ -1,4 +1,4 @@
-"""Files that run: `.tflite` in LiteRT, `.onnx` in ONNX Runtime."""
+"""`.tflite` files in LiteRT."""
 
 from __future__ import annotations
 
@@ -7,76 +7,12 @@ import os
 import pathlib
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
 from effarch.errors import UserError
-
-
-def inference(path: str | os.PathLike) -> Callable[[], Any]:
-  """Returns a call that runs a file on random inputs, on one thread.
-
-  An axis that the file leaves open has size one.
-
-  Raises:
-    UserError: there is no such file, its kind is unknown, or its runtime is
-      not installed or refuses it.
-  """
-  path = pathlib.Path(path).expanduser()
-  if path.suffix not in _RUNTIMES:
-    raise UserError(f"{path}: no {' or '.join(_RUNTIMES)} file")
-  if not path.is_file():
-    raise UserError(f"{path}: there is no such file")
-  return _RUNTIMES[path.suffix](path)
-
-
-def _litert(path: pathlib.Path) -> Callable[[], Any]:
-  try:
-    return LiteRTModel(path).inference()
-  except ValueError as error:
-    raise UserError(f"{path}: LiteRT can't read it: {error}") from error
-
-
-def _onnx(path: pathlib.Path) -> Callable[[], Any]:
-  try:
-    import onnxruntime
-  except ImportError:
-    raise UserError(
-      f"{path}: ONNX Runtime is missing; pip install onnxruntime"
-    ) from None
-  options = onnxruntime.SessionOptions()
-  options.intra_op_num_threads = options.inter_op_num_threads = 1
-  options.log_severity_level = 4
-  try:
-    session = onnxruntime.InferenceSession(
-      path, options, providers=["CPUExecutionProvider"]
-    )
-  except Exception as error:  # It raises kinds of its own.
-    told = str(error).strip().split("\n")[0]
-    raise UserError(f"{path}: ONNX Runtime can't read it: {told}") from error
-  inputs = {
-    tensor.name: _random(
-      [size if isinstance(size, int) else 1 for size in tensor.shape],
-      _ONNX_TYPES[tensor.type],
-    )
-    for tensor in session.get_inputs()
-  }
-  return lambda: session.run(None, inputs)
-
-
-_RUNTIMES = {".tflite": _litert, ".onnx": _onnx}
-_ONNX_TYPES = {
-  "tensor(bool)": np.bool_,
-  "tensor(double)": np.float64,
-  "tensor(float)": np.float32,
-  "tensor(float16)": np.float16,
-  "tensor(int32)": np.int32,
-  "tensor(int64)": np.int64,
-  "tensor(int8)": np.int8,
-  "tensor(uint8)": np.uint8,
-}
+from effarch.infrastructure.runtime.inputs import random_inputs
 
 
 class LiteRTModel:
@@ -84,14 +20,22 @@ class LiteRTModel:
 
   Args:
     file: its content, or its path.
+
+  Raises:
+    UserError: it is no such file.
   """
+
+  threads = 1
 
   def __init__(self, file: bytes | str | os.PathLike):
     if not isinstance(file, bytes):
       file = pathlib.Path(file).read_bytes()
-    with quiet():
-      self._interpreter = Interpreter(model_content=file, num_threads=1)
-      self._interpreter.allocate_tensors()
+    try:
+      with quiet():
+        self._interpreter = Interpreter(model_content=file, num_threads=1)
+        self._interpreter.allocate_tensors()
+    except (RuntimeError, ValueError) as error:
+      raise UserError(f"LiteRT can't read it: {error}") from error
     self._inputs = self._interpreter.get_input_details()
     self._output = self._interpreter.get_output_details()[0]
 
@@ -128,13 +72,9 @@ class LiteRTModel:
   def inference(self) -> Callable[[], None]:
     """Returns a call that runs the file on random inputs, to be timed."""
     for tensor in self._inputs:
-      example = _random(tensor["shape"], np.float32)
+      example = random_inputs(tensor["shape"], np.float32)
       self._interpreter.set_tensor(tensor["index"], _quantized(example, tensor))
     return self._interpreter.invoke
-
-
-def _random(shape: Any, dtype: Any) -> np.ndarray:
-  return np.random.default_rng(0).uniform(-1, 1, shape).astype(dtype)
 
 
 def _quantized(values: np.ndarray, tensor: dict) -> np.ndarray:
