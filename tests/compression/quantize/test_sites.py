@@ -84,7 +84,11 @@ def test_weights_are_named_by_their_parameters():
   model = Plain(lambda x, w: jnp.tanh(x @ w) @ (w.T * 2))
   layers = Traced(model, jax.ShapeDtypeStruct((2, 4), jnp.float32)).layers
   assert [layer.names for layer in layers] == [["kernel"], ["kernel"]]
-  assert [layer.kernel for layer in layers] == [0, None]
+  # What two read is no layer's own.
+  assert [layer.kernel for layer in layers] == [None, None]
+  model = Plain(lambda x, w: jnp.tanh(x @ w))
+  (layer,) = Traced(model, jax.ShapeDtypeStruct((2, 4), jnp.float32)).layers
+  assert layer.kernel == 0
 
 
 @pytest.mark.parametrize("axes", [(1,), (0, 2), (1, 2)])
