@@ -208,8 +208,8 @@ def test_tree_as_a_value_is_refused():
     ),
     ({"seed": (0, -1)}, r"config\.seed: -1"),
     (
-      {"optimizer": {"name": ("adam", "adma")}},
-      r"config\.optimizer\.name: 'adma' is unknown; did you mean 'adam'",
+      {"optimizer": {"name": ("adam", "adamm")}},
+      r"config\.optimizer\.name: 'adamm' is unknown; did you mean 'adam'",
     ),
     (
       {"techniques": ({}, {"smoothing": (0.5, 1.5)})},
