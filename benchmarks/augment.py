@@ -34,8 +34,8 @@ from effarch.architectures.models import MODELS
 from effarch.infrastructure.data import decode
 from effarch.infrastructure.training import (
   Loop,
-  State,
   classification_loss,
+  first_state,
   make_steps,
   provenance,
 )
@@ -198,12 +198,9 @@ def steps(techniques, width: float, images: np.ndarray) -> Contender:
   graphdef, params, rest = nnx.split(model, nnx.Param, ...)
   tx = optax.adamw(1e-3, weight_decay=1e-4)
   mesh = data_mesh()
-  state = jax.device_put(
-    State(jnp.zeros((), jnp.int32), params, rest, tx.init(params)),
-    replicated(mesh),
-  )
+  state = jax.device_put(first_state(params, rest, tx), replicated(mesh))
   labels = np.arange(_BATCH, dtype=np.int32) % 10
-  arrays = jax.device_put((images, labels), replicated(mesh))
+  arrays = jax.device_put((images, labels, {}), replicated(mesh))
   indices = jnp.tile(jnp.arange(_BATCH, dtype=jnp.int32), (number, 1))
   key = jax.random.key(0)
   take = make_steps(
