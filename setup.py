@@ -52,6 +52,7 @@ setup(
     "pooch",
     "rich",
     "scikit-learn",
+    "scipy",
     "tensorboardX",
   ],
   extras_require={

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from effarch.infrastructure.training import State, Technique, Weights
+from effarch.learning.checks import check_within
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,8 +34,7 @@ class WeightEMA(Technique):
   decay: float = 0.999
 
   def __post_init__(self):
-    if not 0 <= self.decay < 1:
-      raise ValueError(f"decay: {self.decay} is not in [0, 1)")
+    check_within("[0, 1)", decay=self.decay)
 
   def average(
     self, before: Weights, now: Weights, state: State, total_steps: int
@@ -59,10 +59,8 @@ class SWA(Technique):
   every: int = 1
 
   def __post_init__(self):
-    if not 0 <= self.start < 1:
-      raise ValueError(f"start: {self.start} is not in [0, 1)")
-    if self.every < 1:
-      raise ValueError(f"every: {self.every} is not positive")
+    check_within("[0, 1)", start=self.start)
+    check_within("[1, inf)", every=self.every)
 
   def average(
     self, before: Weights, now: Weights, state: State, total_steps: int

@@ -27,6 +27,7 @@ from effarch.architectures.convolution import (
 )
 from effarch.architectures.models.blocks import Block
 from effarch.architectures.models.resnet import BasicBlock
+from effarch.learning.checks import check_within
 from effarch.learning.dropping import Dropping
 
 # Blocks that add their input to what they make of it, where shapes allow.
@@ -111,8 +112,7 @@ class DropBlock(Dropping):
 
   def __post_init__(self):
     super().__post_init__()
-    if self.block_size < 1:
-      raise ValueError(f"block_size: {self.block_size} is not positive")
+    check_within("[1, inf)", block_size=self.block_size)
 
   def run(
     self, layer: Layer, x: Array, rate: float, key: Key[Array, ""]

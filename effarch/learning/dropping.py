@@ -17,6 +17,7 @@ from jaxtyping import Array, Key
 from effarch.config import did_you_mean
 from effarch.errors import UserError
 from effarch.infrastructure.training import Batch, LossFn, Technique
+from effarch.learning.checks import check_within
 
 
 class _Key(nnx.Variable):
@@ -71,8 +72,7 @@ class Dropping(Technique):
   kinds: ClassVar[tuple[type, ...]]
 
   def __post_init__(self):
-    if not 0 <= self.rate < 1:
-      raise ValueError(f"rate: {self.rate} is not in [0, 1)")
+    check_within("[0, 1)", rate=self.rate)
 
   def run(self, layer: Any, x: Array, rate: float, key: Key[Array, ""]) -> Any:
     """Returns what the layer makes of `x`, disturbed."""

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import optax
 
 from effarch.infrastructure.training import State, Technique, Weights
+from effarch.learning.checks import check_within
 
 
 class LookaheadState(NamedTuple):
@@ -73,12 +74,8 @@ class Lookahead(Technique):
   slow_step_size: float = 0.5
 
   def __post_init__(self):
-    if self.sync_period < 1:
-      raise ValueError(f"sync_period: {self.sync_period} is not positive")
-    if not 0 < self.slow_step_size < 1:
-      raise ValueError(
-        f"slow_step_size: {self.slow_step_size} is not in (0, 1)"
-      )
+    check_within("[1, inf)", sync_period=self.sync_period)
+    check_within("(0, 1)", slow_step_size=self.slow_step_size)
 
   def optimizer(
     self, tx: optax.GradientTransformation

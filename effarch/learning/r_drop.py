@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from effarch.infrastructure.training import LossFn, Technique
-from effarch.learning.watched import Watched
+from effarch.learning.checks import check_within
+from effarch.learning.watch import complete, watch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,19 +28,18 @@ class RDrop(Technique):
   weight: float = 1.0
 
   def __post_init__(self):
-    if not 0 <= self.weight < math.inf:
-      raise ValueError(f"weight: {self.weight} is not in [0, inf)")
+    check_within("[0, inf)", weight=self.weight)
 
   def loss(self, loss_fn: LossFn) -> LossFn:
     if not self.weight:
       return loss_fn
 
     def twice(model, batch):
-      watched = Watched(model)
-      first, metrics = loss_fn(watched, batch)
-      one = watched.logits
-      second, _ = loss_fn(watched, batch)
-      apart = divergence(one, watched.logits)
+      with watch(model, [""]) as seen:
+        first, metrics = loss_fn(model, batch)
+        one = complete(seen, [""])[""]
+        second, _ = loss_fn(model, batch)
+      apart = divergence(one, seen[""])
       apart = apart.reshape(len(apart), -1).mean(-1)
       return (first + second + self.weight * apart) / 2, metrics
 

@@ -11,6 +11,7 @@ from flax import nnx
 
 from effarch.errors import UserError
 from effarch.infrastructure.training import GradientFn, Technique
+from effarch.learning.checks import check_within
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,12 +34,9 @@ class ProgressiveResizing(Technique):
   until: float = 0.6
 
   def __post_init__(self):
-    if not 0 < self.first <= 1:
-      raise ValueError(f"first: {self.first} is not in (0, 1]")
-    if self.stages < 1:
-      raise ValueError(f"stages: {self.stages} is not positive")
-    if not 0 < self.until <= 1:
-      raise ValueError(f"until: {self.until} is not in (0, 1]")
+    check_within("(0, 1]", first=self.first)
+    check_within("[1, inf)", stages=self.stages)
+    check_within("(0, 1]", until=self.until)
 
   def sizes(self, height: int, width: int) -> list[tuple[int, int]]:
     """Returns the heights and widths of all stages, the last in full."""

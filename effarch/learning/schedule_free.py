@@ -7,6 +7,7 @@ import dataclasses
 import optax
 
 from effarch.infrastructure.training import State, Technique, Weights
+from effarch.learning.checks import check_within
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,8 +25,7 @@ class ScheduleFree(Technique):
   momentum: float = 0.9
 
   def __post_init__(self):
-    if not 0 < self.momentum < 1:
-      raise ValueError(f"momentum: {self.momentum} is not in (0, 1)")
+    check_within("(0, 1)", momentum=self.momentum)
 
   def optimizer(
     self, tx: optax.GradientTransformation

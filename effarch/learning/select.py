@@ -15,7 +15,8 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from effarch.infrastructure.training import LossFn, Technique
-from effarch.learning.watched import Watched
+from effarch.learning.checks import check_within
+from effarch.learning.watch import complete, watch
 
 _MEASURES = ("loss", "margin")
 
@@ -35,10 +36,7 @@ class SelfPaced(Technique):
   until: float = 0.5
 
   def __post_init__(self):
-    if not 0 < self.first <= 1:
-      raise ValueError(f"first: {self.first} is not in (0, 1]")
-    if not 0 < self.until <= 1:
-      raise ValueError(f"until: {self.until} is not in (0, 1]")
+    check_within("(0, 1]", first=self.first, until=self.until)
 
   def loss(self, loss_fn: LossFn) -> LossFn:
     if self.first == 1:
@@ -67,8 +65,7 @@ class HardExamples(Technique):
   by: str = "loss"
 
   def __post_init__(self):
-    if not 0 < self.share <= 1:
-      raise ValueError(f"share: {self.share} is not in (0, 1]")
+    check_within("(0, 1]", share=self.share)
     if self.by not in _MEASURES:
       raise ValueError(f"by: {self.by!r} is neither loss nor margin")
 
@@ -77,11 +74,11 @@ class HardExamples(Technique):
       return loss_fn
 
     def hard(model, batch):
-      watched = Watched(model)
-      losses, metrics = loss_fn(watched, batch)
+      with watch(model, [""]) as seen:
+        losses, metrics = loss_fn(model, batch)
       ease = -losses
       if self.by == "margin":
-        ease = margins(watched.logits, batch["labels"])
+        ease = margins(complete(seen, [""])[""], batch["labels"])
       return losses * smallest(ease, self.share), metrics
 
     return hard
@@ -119,12 +116,9 @@ class Forgetting(Technique):
   slots: int = 65_536
 
   def __post_init__(self):
-    if not 0 <= self.start < 1:
-      raise ValueError(f"start: {self.start} is not in [0, 1)")
-    if not 0 <= self.weight <= 1:
-      raise ValueError(f"weight: {self.weight} is not in [0, 1]")
-    if self.slots < 1:
-      raise ValueError(f"slots: {self.slots} is not positive")
+    check_within("[0, 1)", start=self.start)
+    check_within("[0, 1]", weight=self.weight)
+    check_within("[1, inf)", slots=self.slots)
 
   def model(
     self, model: nnx.Module, example: jax.ShapeDtypeStruct

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from typing import cast
 
 import jax
@@ -12,6 +11,7 @@ import optax
 from flax import nnx
 
 from effarch.infrastructure.training import GradientFn, Technique
+from effarch.learning.checks import check_within
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,8 +28,7 @@ class SAM(Technique):
   rho: float = 0.05
 
   def __post_init__(self):
-    if not 0 <= self.rho < math.inf:
-      raise ValueError(f"rho: {self.rho} is not in [0, inf)")
+    check_within("[0, inf)", rho=self.rho)
 
   def gradient(self, gradient_fn: GradientFn) -> GradientFn:
     if not self.rho:
@@ -67,8 +66,7 @@ class ASAM(SAM):
 
   def __post_init__(self):
     super().__post_init__()
-    if not 0 <= self.eta < math.inf:
-      raise ValueError(f"eta: {self.eta} is not in [0, inf)")
+    check_within("[0, inf)", eta=self.eta)
 
   def _uphill(self, params: nnx.State, gradients: nnx.State) -> nnx.State:
     def size(w):

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from effarch.infrastructure.training import LossFn, Technique
+from effarch.learning.checks import check_within
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,8 +22,7 @@ class LabelSmoothing(Technique):
   smoothing: float = 0.1
 
   def __post_init__(self):
-    if not 0 <= self.smoothing < 1:
-      raise ValueError(f"smoothing: {self.smoothing} is not in [0, 1)")
+    check_within("[0, 1)", smoothing=self.smoothing)
 
   def loss(self, loss_fn: LossFn) -> LossFn:
     def smoothed(model, batch):

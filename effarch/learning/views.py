@@ -9,6 +9,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from effarch.infrastructure.training import Technique
+from effarch.learning.checks import check_within
 
 
 class AveragedViews(nnx.Module):
@@ -59,8 +60,7 @@ class TestTimeAugmentation(Technique):
   shift: int = 0
 
   def __post_init__(self):
-    if self.shift < 0:
-      raise ValueError(f"shift: {self.shift} is negative")
+    check_within("[0, inf)", shift=self.shift)
 
   def finish(self, model: nnx.Module) -> nnx.Module:
     if not self.horizontal_flip and not self.shift:

@@ -17,9 +17,9 @@ from effarch.infrastructure.training import (
   evaluate,
   fit,
 )
-from effarch.infrastructure.training import loop as loop_module
 from effarch.learning import TECHNIQUES
 from effarch.learning.views import AveragedViews
+from effarch.testing import check_resumes
 
 ALL = [
   *("flip_translate", "label_smoothing", "dropout", "spatial_dropout"),
@@ -72,27 +72,9 @@ def parts(model):
 
 @pytest.mark.usefixtures("quick_compilation")
 @pytest.mark.parametrize("names", [ALL, OTHERS])
-def test_resumes_bit_for_bit_and_ships_the_plain_model(
-  tmp_path, monkeypatch, names
-):
+def test_resumes_bit_for_bit_and_ships_the_plain_model(tmp_path, names):
   techniques = [TECHNIQUES[name]() for name in names]
-
-  def dying(self, row):
-    if row["epoch"] == 2:
-      raise InterruptedError
-
-  result = train(tmp_path / "whole", techniques)
-  with monkeypatch.context() as patch:
-    patch.setattr(loop_module.Progress, "evaluated", dying)
-    with pytest.raises(InterruptedError):
-      train(tmp_path / "killed", techniques)
-  train(tmp_path / "killed", techniques)
-  logs = [
-    (tmp_path / name / "metrics.jsonl").read_bytes()
-    for name in ("whole", "killed")
-  ]
-  assert logs[0] == logs[1]
-
+  result = check_resumes(lambda folder: train(folder, techniques), tmp_path)
   models = [
     best_model(Net(nnx.Rngs(9)), RunFolder(folder), EXAMPLE, techniques)
     for folder in (tmp_path / "whole", tmp_path / "killed")

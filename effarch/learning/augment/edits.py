@@ -14,7 +14,8 @@ from jaxtyping import Array, Int, Key
 
 from effarch.infrastructure.data.dataset import PADDING
 from effarch.infrastructure.training import Batch, Technique
-from effarch.learning.augment.inputs import check_share, tokens
+from effarch.learning.augment.inputs import tokens
+from effarch.learning.checks import check_within
 
 Tokens = Int[Array, "*B T"]
 
@@ -95,7 +96,7 @@ class RandomSwap(Technique):
   share: float = 0.1
 
   def __post_init__(self):
-    check_share("share", self.share)
+    check_within("[0, 1]", share=self.share)
 
   def batch(self, batch: Batch, rng: Key[Array, ""]) -> Batch:
     inputs = tokens(self, batch, moves=True)
@@ -113,7 +114,7 @@ class RandomDelete(Technique):
   probability: float = 0.1
 
   def __post_init__(self):
-    check_share("probability", self.probability)
+    check_within("[0, 1]", probability=self.probability)
 
   def batch(self, batch: Batch, rng: Key[Array, ""]) -> Batch:
     inputs = tokens(self, batch, moves=True)
@@ -133,7 +134,7 @@ class RandomInsert(Technique):
   probability: float = 0.1
 
   def __post_init__(self):
-    check_share("probability", self.probability)
+    check_within("[0, 1]", probability=self.probability)
 
   def batch(self, batch: Batch, rng: Key[Array, ""]) -> Batch:
     inputs = tokens(self, batch, moves=True)

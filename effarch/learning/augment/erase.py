@@ -10,7 +10,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from effarch.infrastructure.training import Batch, Technique
-from effarch.learning.augment.inputs import check_share, floats
+from effarch.learning.augment.inputs import floats
+from effarch.learning.checks import check_within
 
 _GREY = 0.0
 _ATTEMPTS = 10
@@ -64,8 +65,7 @@ class Cutout(Technique):
   fill: float = _GREY
 
   def __post_init__(self):
-    if self.size < 0:
-      raise ValueError(f"size: {self.size} is negative")
+    check_within("[0, inf)", size=self.size)
 
   def batch(self, batch: Batch, rng: Key[Array, ""]) -> Batch:
     images = cutout(floats(self, batch, "images"), rng, self.size, self.fill)
@@ -151,8 +151,7 @@ class RandomErasing(Technique):
   max_aspect: float = 3.3
 
   def __post_init__(self):
-    check_share("probability", self.probability)
-    check_share("max_area", self.max_area)
+    check_within("[0, 1]", probability=self.probability, max_area=self.max_area)
     if not 0 <= self.min_area <= self.max_area:
       raise ValueError(
         f"min_area: {self.min_area} is not in [0, {self.max_area}]"

@@ -14,8 +14,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key, Num
 
 from effarch.infrastructure.training import Batch, Technique
-from effarch.learning.augment.inputs import check_not_negative, floats
+from effarch.learning.augment.inputs import floats
 from effarch.learning.augment.levels import TIE
+from effarch.learning.checks import check_within
 
 BLACK = -1.0
 
@@ -160,7 +161,7 @@ class Rotate(Technique):
   fill: float = BLACK
 
   def __post_init__(self):
-    check_not_negative("max_degrees", self.max_degrees)
+    check_within("[0, inf)", max_degrees=self.max_degrees)
 
   def batch(self, batch: Batch, rng: Key[Array, ""]) -> Batch:
     images = floats(self, batch, "images")
@@ -183,7 +184,7 @@ class Shear(Technique):
   fill: float = BLACK
 
   def __post_init__(self):
-    check_not_negative("max_shear", self.max_shear)
+    check_within("[0, inf)", max_shear=self.max_shear)
 
   def batch(self, batch: Batch, rng: Key[Array, ""]) -> Batch:
     images = floats(self, batch, "images")

@@ -70,23 +70,3 @@ def classes(technique: Technique, batch: Batch) -> jax.Array:
       "example, B K"
     )
   return labels
-
-
-def check_share(name: str, value: float | int) -> None:
-  """Refuses what is no share.
-
-  Raises:
-    ValueError: `value` is not in [0, 1].
-  """
-  if not 0 <= value <= 1:
-    raise ValueError(f"{name}: {value} is not in [0, 1]")
-
-
-def check_not_negative(name: str, value: float | int) -> None:
-  """Refuses what is below zero.
-
-  Raises:
-    ValueError: `value` is negative.
-  """
-  if not value >= 0:
-    raise ValueError(f"{name}: {value} is negative")

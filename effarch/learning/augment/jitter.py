@@ -11,7 +11,8 @@ from jaxtyping import Array, Key
 
 from effarch.infrastructure.training import Batch, Technique
 from effarch.learning.augment import colour
-from effarch.learning.augment.inputs import check_share, floats
+from effarch.learning.augment.inputs import floats
+from effarch.learning.checks import check_within
 
 _JITTERS = ("brightness", "contrast", "saturation")
 _LEAST_SIGMA = 0.1
@@ -35,7 +36,7 @@ class ColourJitter(Technique):
 
   def __post_init__(self):
     for name in _JITTERS:
-      check_share(name, getattr(self, name))
+      check_within("[0, 1]", **{name: getattr(self, name)})
 
   def batch(self, batch: Batch, rng: Key[Array, ""]) -> Batch:
     images = floats(self, batch, "images")
@@ -62,7 +63,7 @@ class Blur(Technique):
   max_sigma: float = 1.0
 
   def __post_init__(self):
-    check_share("probability", self.probability)
+    check_within("[0, 1]", probability=self.probability)
     if not self.max_sigma >= _LEAST_SIGMA:
       raise ValueError(
         f"max_sigma: {self.max_sigma} is less than {_LEAST_SIGMA}"

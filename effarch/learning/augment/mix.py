@@ -17,11 +17,10 @@ from jaxtyping import Array, Float, Key
 from effarch.infrastructure.training import Batch, Technique
 from effarch.learning.augment.erase import rectangles
 from effarch.learning.augment.inputs import (
-  check_not_negative,
-  check_share,
   classes,
   floats,
 )
+from effarch.learning.checks import check_within
 
 _QUANTILES = 4096
 
@@ -85,7 +84,7 @@ class Mixup(Technique):
   alpha: float = 0.2
 
   def __post_init__(self):
-    check_not_negative("alpha", self.alpha)
+    check_within("[0, inf)", alpha=self.alpha)
 
   def batch(self, batch: Batch, rng: Key[Array, ""]) -> Batch:
     inputs = floats(self, batch, "floats")
@@ -108,7 +107,7 @@ class CutMix(Technique):
   alpha: float = 1.0
 
   def __post_init__(self):
-    check_not_negative("alpha", self.alpha)
+    check_within("[0, inf)", alpha=self.alpha)
 
   def batch(self, batch: Batch, rng: Key[Array, ""]) -> Batch:
     images = floats(self, batch, "images")
@@ -138,9 +137,10 @@ class MixupCutMix(Technique):
   cutmix_probability: float = 0.5
 
   def __post_init__(self):
-    check_not_negative("mixup_alpha", self.mixup_alpha)
-    check_not_negative("cutmix_alpha", self.cutmix_alpha)
-    check_share("cutmix_probability", self.cutmix_probability)
+    check_within(
+      "[0, inf)", mixup_alpha=self.mixup_alpha, cutmix_alpha=self.cutmix_alpha
+    )
+    check_within("[0, 1]", cutmix_probability=self.cutmix_probability)
 
   def batch(self, batch: Batch, rng: Key[Array, ""]) -> Batch:
     images = floats(self, batch, "images")

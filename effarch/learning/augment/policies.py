@@ -13,12 +13,13 @@ from jaxtyping import Array, Float, Key
 
 from effarch.infrastructure.training import Batch, Technique
 from effarch.learning.augment import levels
-from effarch.learning.augment.inputs import check_not_negative, floats
+from effarch.learning.augment.inputs import floats
 from effarch.learning.augment.operations import (
   OPERATIONS,
   Ranges,
   operate,
 )
+from effarch.learning.checks import check_within
 
 Images = Float[Array, "B H W C"]
 _INVERT = OPERATIONS.index("invert")
@@ -75,10 +76,10 @@ class RandAugment(Technique):
   max_translation: float = 10.0
 
   def __post_init__(self):
-    check_not_negative("num_ops", self.num_ops)
+    check_within("[0, inf)", num_ops=self.num_ops)
     if not 0 <= self.magnitude <= _BINS:
       raise ValueError(f"magnitude: {self.magnitude} is not in [0, {_BINS}]")
-    check_not_negative("max_translation", self.max_translation)
+    check_within("[0, inf)", max_translation=self.max_translation)
 
   def batch(self, batch: Batch, rng: Key[Array, ""]) -> Batch:
     images = rand_augment(

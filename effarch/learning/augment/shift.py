@@ -10,6 +10,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from effarch.infrastructure.training import Batch, Technique
 from effarch.learning.augment.inputs import floats
+from effarch.learning.checks import check_within
 
 
 def flip(
@@ -49,8 +50,7 @@ class FlipTranslate(Technique):
   max_shift: int = 3
 
   def __post_init__(self):
-    if self.max_shift < 0:
-      raise ValueError(f"max_shift: {self.max_shift} is negative")
+    check_within("[0, inf)", max_shift=self.max_shift)
 
   def batch(self, batch: Batch, rng: Key[Array, ""]) -> Batch:
     flip_rng, shift_rng = jax.random.split(rng)
@@ -98,8 +98,7 @@ class AlternatingFlip(Technique):
   seed: int = 0
 
   def __post_init__(self):
-    if self.epochs < 1:
-      raise ValueError(f"epochs: {self.epochs} is not positive")
+    check_within("[1, inf)", epochs=self.epochs)
 
   def batch(self, batch: Batch, rng: Key[Array, ""]) -> Batch:
     images = floats(self, batch, "images")

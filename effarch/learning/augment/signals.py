@@ -9,7 +9,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key
 
 from effarch.infrastructure.training import Batch, Technique
-from effarch.learning.augment.inputs import check_not_negative, floats
+from effarch.learning.augment.inputs import floats
+from effarch.learning.checks import check_within
 
 
 def bands(
@@ -71,7 +72,7 @@ class SpecAugment(Technique):
 
   def __post_init__(self):
     for field in dataclasses.fields(self):
-      check_not_negative(field.name, getattr(self, field.name))
+      check_within("[0, inf)", **{field.name: getattr(self, field.name)})
 
   def batch(self, batch: Batch, rng: Key[Array, ""]) -> Batch:
     signals = floats(self, batch, "signals")

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from effarch.infrastructure.training import Batch, Technique
-from effarch.learning.augment.inputs import check_share, classes, floats
+from effarch.learning.augment.inputs import classes, floats
+from effarch.learning.checks import check_within
 
 
 def smote(
@@ -68,9 +69,8 @@ class Smote(Technique):
   num_neighbors: int = 5
 
   def __post_init__(self):
-    check_share("probability", self.probability)
-    if self.num_neighbors < 1:
-      raise ValueError(f"num_neighbors: {self.num_neighbors} is not positive")
+    check_within("[0, 1]", probability=self.probability)
+    check_within("[1, inf)", num_neighbors=self.num_neighbors)
 
   def batch(self, batch: Batch, rng: Key[Array, ""]) -> Batch:
     features = floats(self, batch, "features")

@@ -14,7 +14,8 @@ from jaxtyping import Array, Bool, Int, Key
 
 from effarch.infrastructure.data.dataset import PADDING
 from effarch.infrastructure.training import Batch, Technique
-from effarch.learning.augment.inputs import check_share, tokens
+from effarch.learning.augment.inputs import tokens
+from effarch.learning.checks import check_within
 
 Tokens = Int[Array, "*B T"]
 
@@ -41,7 +42,7 @@ class WordDropout(Technique):
   token: int = 1
 
   def __post_init__(self):
-    check_share("probability", self.probability)
+    check_within("[0, 1]", probability=self.probability)
     check_token("token", self.token)
 
   def batch(self, batch: Batch, rng: Key[Array, ""]) -> Batch:
@@ -89,8 +90,7 @@ class SwitchOut(Technique):
   def __post_init__(self):
     if self.vocab_size < 2:
       raise ValueError(f"vocab_size: {self.vocab_size} is less than 2")
-    if not self.temperature >= 0:
-      raise ValueError(f"temperature: {self.temperature} is negative")
+    check_within("[0, inf)", temperature=self.temperature)
 
   def batch(self, batch: Batch, rng: Key[Array, ""]) -> Batch:
     inputs = tokens(self, batch)
@@ -136,8 +136,7 @@ class SpanMasking(Technique):
   token: int = 1
 
   def __post_init__(self):
-    if not 0 <= self.rate < 1:
-      raise ValueError(f"rate: {self.rate} is not in [0, 1)")
+    check_within("[0, 1)", rate=self.rate)
     if not self.mean_length >= 1:
       raise ValueError(f"mean_length: {self.mean_length} is less than 1")
     check_token("token", self.token)

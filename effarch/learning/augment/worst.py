@@ -10,8 +10,9 @@ from flax import nnx
 from jaxtyping import Array, Key
 
 from effarch.infrastructure.training import Batch, LossFn, Technique
-from effarch.learning.augment.inputs import check_not_negative, floats
+from effarch.learning.augment.inputs import floats
 from effarch.learning.augment.policies import rand_augment
+from effarch.learning.checks import check_within
 
 _ENTRY = "worst_case"
 
@@ -37,11 +38,9 @@ class WorstCase(Technique):
   magnitude: float = 9.0
 
   def __post_init__(self):
-    if self.num_versions < 1:
-      raise ValueError(f"num_versions: {self.num_versions} is not positive")
-    check_not_negative("num_ops", self.num_ops)
-    if not 0 <= self.magnitude <= 30:
-      raise ValueError(f"magnitude: {self.magnitude} is not in [0, 30]")
+    check_within("[1, inf)", num_versions=self.num_versions)
+    check_within("[0, inf)", num_ops=self.num_ops)
+    check_within("[0, 30]", magnitude=self.magnitude)
 
   def batch(self, batch: Batch, rng: Key[Array, ""]) -> Batch:
     floats(self, batch, "images")

@@ -15,11 +15,12 @@ from jaxtyping import Array, Float
 from effarch.config import did_you_mean
 from effarch.errors import UserError
 from effarch.infrastructure.training import LossFn
+from effarch.learning.checks import check_within
 from effarch.learning.distill import losses
 from effarch.learning.distill.attachment import attach, attached, detach
-from effarch.learning.distill.checks import check_weight
-from effarch.learning.distill.features import complete, pairs, shapes, watch
+from effarch.learning.distill.pairs import pairs
 from effarch.learning.distill.teacher import Taught
+from effarch.learning.watch import complete, shapes, watch
 
 _EMBEDDED, _TEMPERATURE = 128, 0.07
 
@@ -150,7 +151,7 @@ class DistillFeatures(Taught):
     if self.objective not in OBJECTIVES:
       hint = did_you_mean(str(self.objective), OBJECTIVES)
       raise ValueError(f"objective: {self.objective!r} is unknown; {hint}")
-    check_weight("weight", self.weight)
+    check_within("[0, inf)", weight=self.weight)
 
   def constants(self, train: Any) -> dict[str, Any]:
     return super().constants(train) if self.weight else {}

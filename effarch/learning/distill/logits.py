@@ -12,14 +12,10 @@ from jaxtyping import Array, Float, Key
 from effarch.config import did_you_mean
 from effarch.infrastructure.data import Dataset
 from effarch.infrastructure.training import Batch, LossFn
+from effarch.learning.checks import check_within
 from effarch.learning.distill import losses
-from effarch.learning.distill.checks import (
-  check_positive,
-  check_share,
-  check_weight,
-)
-from effarch.learning.distill.features import complete, watch
 from effarch.learning.distill.teacher import TaughtLogits
+from effarch.learning.watch import complete, watch
 
 OBJECTIVES = {
   "soft_labels": lambda own, s, t, labels: losses.soft_labels(
@@ -58,9 +54,9 @@ class Distill(TaughtLogits):
     if self.objective not in OBJECTIVES:
       hint = did_you_mean(str(self.objective), OBJECTIVES)
       raise ValueError(f"objective: {self.objective!r} is unknown; {hint}")
-    check_share("alpha", self.alpha)
-    check_positive("temperature", self.temperature)
-    check_weight("beta", self.beta)
+    check_within("[0, 1]", alpha=self.alpha)
+    check_within("(0, inf)", temperature=self.temperature)
+    check_within("[0, inf)", beta=self.beta)
 
   def constants(self, train: Dataset) -> dict[str, Any]:
     return super().constants(train) if self.alpha else {}
@@ -98,7 +94,7 @@ class PseudoLabels(TaughtLogits):
 
   def __post_init__(self):
     super().__post_init__()
-    check_share("threshold", self.threshold)
+    check_within("[0, 1]", threshold=self.threshold)
 
   def batch(self, batch: Batch, rng: Key[Array, ""]) -> Batch:
     del rng

@@ -13,11 +13,11 @@ from flax import nnx
 from effarch.architectures.models import MODELS
 from effarch.config import build
 from effarch.infrastructure.training import LossFn, Technique
+from effarch.learning.checks import check_within
 from effarch.learning.distill import losses
 from effarch.learning.distill.attachment import attach, attached, detach
-from effarch.learning.distill.checks import check_positive, check_weight
-from effarch.learning.distill.features import complete, shapes, watch
 from effarch.learning.distill.logits import mean_asked
+from effarch.learning.watch import complete, shapes, watch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,8 +44,8 @@ class MutualLearning(Technique):
   def __post_init__(self):
     if not isinstance(self.peer, Mapping) and not callable(self.peer):
       raise ValueError(f"peer: {self.peer!r} is no config of a model")
-    check_weight("weight", self.weight)
-    check_positive("temperature", self.temperature)
+    check_within("[0, inf)", weight=self.weight)
+    check_within("(0, inf)", temperature=self.temperature)
 
   def model(
     self, model: nnx.Module, example: jax.ShapeDtypeStruct

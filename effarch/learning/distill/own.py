@@ -10,16 +10,12 @@ import optax
 from flax import nnx
 
 from effarch.infrastructure.training import LossFn, Technique
+from effarch.learning.checks import check_within
 from effarch.learning.distill import losses
 from effarch.learning.distill.attachment import attach, attached, detach
-from effarch.learning.distill.checks import (
-  check_positive,
-  check_share,
-  check_weight,
-)
-from effarch.learning.distill.features import complete, shapes, watch
 from effarch.learning.distill.inner import pooled
 from effarch.learning.distill.logits import mean_asked
+from effarch.learning.watch import complete, shapes, watch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,9 +45,9 @@ class SelfDistill(Technique):
     if isinstance(self.layers, str) or not self.layers:
       raise ValueError(f"layers: {self.layers!r} are no paths, ('layers.3',)")
     object.__setattr__(self, "layers", tuple(self.layers))
-    check_share("alpha", self.alpha)
-    check_positive("temperature", self.temperature)
-    check_weight("weight", self.weight)
+    check_within("[0, 1]", alpha=self.alpha)
+    check_within("(0, inf)", temperature=self.temperature)
+    check_within("[0, inf)", weight=self.weight)
 
   def model(
     self, model: nnx.Module, example: jax.ShapeDtypeStruct

@@ -24,6 +24,7 @@ from effarch.infrastructure.training import (
 )
 from effarch.infrastructure.training import loop as loop_module
 from effarch.infrastructure.training.mesh import data_mesh
+from effarch.testing import check_resumes
 
 
 class Net(nnx.Module):
@@ -50,12 +51,12 @@ LOOP = Loop(epochs=4, batch_size=16)
 EXAMPLE = jax.ShapeDtypeStruct((1, 8), jnp.float32)
 
 
-def train(folder, techniques=(), loop=LOOP):
+def train(folder, techniques=()):
   return fit(
     Net(nnx.Rngs(0)),
     TRAIN,
     VALIDATION,
-    loop=loop,
+    loop=LOOP,
     optimizer=optax.adam(0.05),
     folder=RunFolder(folder),
     techniques=techniques,
@@ -130,26 +131,9 @@ def test_averages_are_judged_and_shipped_and_training_does_not_see_them(
 
 
 @pytest.mark.parametrize("count", [1, 2])
-def test_resumes_bit_for_bit_from_the_weights_in_training(
-  tmp_path, monkeypatch, count
-):
+def test_resumes_bit_for_bit_from_the_weights_in_training(tmp_path, count):
   techniques = [Mean()] * count
-
-  def dying(self, row):
-    if row["epoch"] == 2:
-      raise InterruptedError
-
-  train(tmp_path / "whole", techniques)
-  with monkeypatch.context() as patch:
-    patch.setattr(loop_module.Progress, "evaluated", dying)
-    with pytest.raises(InterruptedError):
-      train(tmp_path / "killed", techniques)
-  train(tmp_path / "killed", techniques)
-  logs = [
-    (tmp_path / name / "metrics.jsonl").read_bytes()
-    for name in ("whole", "killed")
-  ]
-  assert logs[0] == logs[1]
+  check_resumes(lambda folder: train(folder, techniques), tmp_path)
   chex.assert_trees_all_equal(
     *(nnx.state(trained(tmp_path / name)) for name in ("whole", "killed"))
   )
@@ -230,25 +214,6 @@ def test_hooks_compose_in_the_order_listed():
   twice = jax.tree.map(lambda w: 2 * w, both.params)
   chex.assert_trees_all_equal(doubled, twice)
   chex.assert_trees_all_equal(last, jax.tree.map(lambda w: w + 1, twice))
-
-
-@dataclasses.dataclass(frozen=True)
-class Clock(Technique):
-  """Shows the share of the training that is done as a metric."""
-
-  def loss(self, loss_fn):
-    def shown(model, batch):
-      losses, metrics = loss_fn(model, batch)
-      share = jnp.full(len(losses), batch["progress"])
-      return losses, {**metrics, "progress": share}
-
-    return shown
-
-
-def test_techniques_know_how_much_is_done(tmp_path):
-  train(tmp_path, loop=Loop(4, 64), techniques=[Clock()])  # A step an epoch.
-  rows = RunFolder(tmp_path).read_lines("metrics.jsonl")
-  assert [row["train/progress"] for row in rows] == [0, 0.25, 0.5, 0.75]
 
 
 class Doubled(nnx.Module):

@@ -11,13 +11,8 @@ from flax import nnx
 
 from effarch.architectures.models import MODELS
 from effarch.errors import UserError
-from effarch.learning.distill.features import (
-  complete,
-  find,
-  pairs,
-  shapes,
-  watch,
-)
+from effarch.learning.distill.pairs import pairs
+from effarch.learning.watch import complete, find, shapes, watch
 
 
 class Own(nnx.Linear):
