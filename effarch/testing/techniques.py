@@ -69,6 +69,10 @@ def check_technique(
   chex.assert_trees_all_equal_shapes_and_dtypes(changed, batch)
   chex.assert_tree_all_finite(changed)
   chex.assert_trees_all_equal(run(technique), given)
+  eager = apply_batch_hooks([technique], batch, key)
+  chex.assert_trees_all_close(
+    {name: eager[name] for name in batch}, changed, atol=1e-5
+  )
   np.testing.assert_allclose(
     changed["labels"].sum(-1), 1, atol=1e-6, err_msg="labels don't sum to 1"
   )

@@ -96,7 +96,8 @@ def flat(
     edit: changes what operations read.
 
   Raises:
-    UserError: the model returns several arrays.
+    UserError: the model returns several arrays, or computes nothing where
+      no platform is known.
   """
   graphdef, state = nnx.split(model)
 
@@ -174,6 +175,11 @@ def _step(
   known = not any(isinstance(each, Tracer) for each in given)
   if name == "platform_index":
     # None is the one for platforms that are not named.
+    if None not in params["platforms"]:
+      raise UserError(
+        "the model has a branch for each of some platforms, and none for a "
+        "file; give lax.platform_dependent a default"
+      )
     return [np.int32(params["platforms"].index(None))]
   if name == "cond" and not isinstance(given[0], Tracer):
     inner, given = params["branches"][int(given[0])], given[1:]

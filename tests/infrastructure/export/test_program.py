@@ -4,12 +4,14 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from flax import nnx
 from jax import lax
 from jax.extend import core
 
 from effarch.architectures.attention import ATTENTION
 from effarch.architectures.convolution import DepthwiseConv
+from effarch.errors import UserError
 from effarch.infrastructure.export.program import Note, flat
 
 EXAMPLE = jax.ShapeDtypeStruct((1, 6, 6, 4), jnp.float32)
@@ -50,6 +52,14 @@ def test_calls_and_platforms_vanish():
 
   assert names(flat(Given(lambda x: inner(x) * 2), EXAMPLE)) == ["mul"]
   assert compare(Given(jax.checkpoint(jax.nn.relu))) == ["max"]
+
+
+def test_platforms_without_a_default_are_refused():
+  def named(x):
+    return lax.platform_dependent(x, cpu=jnp.exp, cuda=jnp.exp)
+
+  with pytest.raises(UserError, match="a default"):
+    flat(Given(named), EXAMPLE)
 
 
 def test_what_is_known_is_computed_if_that_is_no_larger():
