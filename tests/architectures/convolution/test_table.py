@@ -5,7 +5,7 @@ import pytest
 from flax import nnx
 
 from effarch.architectures.convolution import CONVOLUTIONS
-from effarch.testing import check_layer
+from effarch.testing import check_block, check_layer
 
 X = jax.random.normal(jax.random.key(0), (2, 6, 5, 3))
 # name: parameters and MACs of a 3x3 layer from 3 to 4 channels on X.
@@ -25,7 +25,7 @@ def make(name):
 @pytest.mark.parametrize("name", FORMULAS)
 def test_exam(name):
   params, macs = FORMULAS[name]
-  check_layer(make(name), X, (2, 6, 5, 4), params=params, macs=macs)
+  check_block(make(name), X, (2, 6, 5, 4), params=params, macs=macs)
 
 
 # Blocks that keep channels and places.
