@@ -160,8 +160,11 @@ class CifarResNet(ResNet):
     input_shape: `(H, W, C)`.
     num_classes: `K`.
     blocks: of each of the three stages; 3 make ResNet-20, 18 ResNet-110.
-    **arguments: `in_features`, `width_multiplier`, `dtype`, `param_dtype` and
-      `rngs` of `ResNet`.
+    in_features: `C`, if it is not that of `input_shape`.
+    width_multiplier: of all channels, in (0, 8].
+    dtype: of the computation.
+    param_dtype: of the parameters.
+    rngs: draws the initial parameters.
 
   Raises:
     ValueError: an argument is out of its range.
@@ -173,7 +176,11 @@ class CifarResNet(ResNet):
     num_classes: int = 10,
     *,
     blocks: int = 3,
-    **arguments: Any,
+    in_features: int | None = None,
+    width_multiplier: float = 1.0,
+    dtype: Any = "float32",
+    param_dtype: Any = "float32",
+    rngs: nnx.Rngs,
   ):
     if blocks < 1:
       raise ValueError(f"blocks: {blocks} is not positive")
@@ -183,5 +190,9 @@ class CifarResNet(ResNet):
       features=(16, 32, 64),
       stem="small",
       projects=False,
-      **arguments,
+      in_features=in_features,
+      width_multiplier=width_multiplier,
+      dtype=dtype,
+      param_dtype=param_dtype,
+      rngs=rngs,
     )
