@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import pathlib
 
 import jax
 from flax import nnx
@@ -30,10 +29,10 @@ class Pretrained(Technique):
     Raises:
       UserError: the folder holds no checkpoint, or that of another model.
     """
-    path = pathlib.Path(self.folder).expanduser()
-    if not path.is_dir():
+    folder = RunFolder(self.folder)
+    if not (folder.path / "checkpoints").is_dir():
       raise UserError(
         f"config.techniques.folder: {self.folder} is no run folder; train "
         "there first"
       )
-    return best_model(model, RunFolder(path), example)
+    return best_model(model, folder, example)

@@ -114,6 +114,12 @@ def test_pretrained_gives_the_runs_own_model(trained):
   chex.assert_trees_all_equal(nnx.state(given), nnx.state(expected))
 
 
+def test_pretrained_leaves_nothing_where_there_is_no_run(tmp_path):
+  with pytest.raises(UserError, match="is no run folder"):
+    Pretrained(str(tmp_path)).model(model(), EXAMPLE)
+  assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
   ("make", "message"),
   [
