@@ -43,9 +43,13 @@ def non_dominated(points: np.ndarray) -> np.ndarray:
   better in one; so of equal points all stay.
   """
   points = np.asarray(points, float)
-  at_least = (points[:, None] >= points[None]).all(-1)
-  better = (points[:, None] > points[None]).any(-1)
-  return np.logical_not((at_least & better).any(0))
+  kept = np.ones(len(points), bool)
+  for place, point in enumerate(points):
+    # What a dominated point dominates, the one above it dominates as well.
+    if kept[place]:
+      worse = (points <= point).all(1) & (points < point).any(1)
+      kept &= ~worse
+  return kept
 
 
 def hypervolume(points: np.ndarray, reference: np.ndarray) -> float:
@@ -70,6 +74,10 @@ def _volume(points: np.ndarray) -> float:
     return 0.0
   if points.shape[1] == 1:
     return float(points.max())
+  if points.shape[1] == 2:
+    right, up = points[np.argsort(-points[:, 0])].T
+    # Left of each point, down to the next, the highest so far is the bound.
+    return float((right - np.append(right[1:], 0)) @ np.maximum.accumulate(up))
   heights = np.unique(points[:, -1])
   volume, below = 0.0, 0.0
   for height in heights:

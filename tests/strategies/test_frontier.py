@@ -1,6 +1,8 @@
 """Frontiers against slow, obvious twins; volumes against counted cells."""
 
 import itertools
+import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -56,6 +58,14 @@ def test_a_hand_made_frontier():
   assert non_dominated(np.empty((0, 2))).tolist() == []
 
 
+def test_a_long_frontier_in_little_memory():
+  """Squared, these would be 800 MB."""
+  place = np.arange(20_000.0) % 100
+  points = np.stack([place, 99 - place, np.zeros_like(place)], 1)
+  points[100:, 2] = -1
+  assert np.flatnonzero(non_dominated(points)).tolist() == list(range(100))
+
+
 def test_one_box():
   points, reference = np.array([[3.0, 5.0, 2.5]]), np.array([1.0, 2.0, 2.0])
   assert hypervolume(points, reference) == 2 * 3 * 0.5
@@ -86,6 +96,43 @@ def test_volume_by_inclusion_and_exclusion(points):
     for chosen in itertools.combinations(points, size):
       expected -= (-1) ** size * np.min(chosen, axis=0).prod()
   assert hypervolume(points, np.zeros(points.shape[1])) == expected
+
+
+@st.composite
+def fractions(draw):
+  """Points and a corner of floats that no grid holds, 2 to 4 objectives."""
+  width = draw(st.integers(2, 4))
+  number = st.floats(-3, 3, allow_subnormal=False)
+  row = st.lists(number, min_size=width, max_size=width)
+  points = draw(st.lists(row, min_size=1, max_size=6))
+  return np.array(points), np.array(draw(row))
+
+
+@given(fractions())
+def test_volume_against_rational_numbers(case):
+  """Cells between all coordinates, each added without any rounding."""
+  points, corner = case
+  exact = Fraction(0)
+  edges = [
+    sorted({low, *(x for x in column if x > low)})
+    for low, column in zip(corner, points.T, strict=True)
+  ]
+  for cell in itertools.product(*(itertools.pairwise(e) for e in edges)):
+    top = np.array([high for _, high in cell])
+    if (points >= top).all(1).any():
+      exact += math.prod(Fraction(b) - Fraction(a) for a, b in cell)
+  found = hypervolume(points, corner)
+  assert found == pytest.approx(float(exact), rel=1e-12, abs=1e-12)
+
+
+@pytest.mark.parametrize(("dimensions", "volume"), [(2, 0.5), (3, 1 / 6)])
+def test_volume_below_a_fine_staircase(dimensions, volume):
+  """Steps under the plane on which coordinates sum to one."""
+  steps = 40
+  grid = np.indices([steps + 1] * dimensions).reshape(dimensions, -1).T
+  points = grid[grid.sum(1) == steps] / steps
+  # What the steps leave out is of the order of one step.
+  assert volume - 2 / steps < hypervolume(points, np.zeros(dimensions)) < volume
 
 
 @given(clouds())
