@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from effarch.config import flatten
@@ -19,24 +20,37 @@ FOOTPRINTS = ("size_bytes", "latency_us", "macs", "params", "train_seconds")
 _RESULT = ("params", "statistics", "macs", "flops", "epoch", "train_seconds")
 
 
-def collect(folder: pathlib.Path) -> list[dict[str, Any]]:
-  """Returns the artifacts of a study or folder, smallest file first.
+def collect(*folders: pathlib.Path) -> list[dict[str, Any]]:
+  """Returns the artifacts of studies or folders, smallest file first.
 
-  These are of the runs that `study.json` lists, or else of all runs below.
+  These are of the runs that a folder's `study.json` lists, or else of all runs
+  below.
 
   Each row has `run`, `kind`, the artifact's own columns (see `ship` and
   `time_artifacts`), the model's cost, and three nested ones: `config`, the
   leaves in which the runs differ; `curve`, the lines of `metrics.jsonl`;
   `provenance`, that of the last start.
 
+  Args:
+    *folders: at least one. Runs are named from it, or from what is above all
+      of several; one that lies in two of them counts once.
+
   Raises:
-    UserError: there is no artifact.
+    UserError: a folder holds no artifact.
   """
-  runs = sorted(path.parent for path in folder.glob("**/result.json"))
-  if RunFolder(folder).has("study.json"):
-    listed = RunFolder(folder).read("study.json")["runs"]
-    runs = [run for run in runs if run.relative_to(folder).as_posix() in listed]
-  configs = {run: flatten(RunFolder(run).read("config.json")) for run in runs}
+  whole = [folder.expanduser().resolve() for folder in folders]
+  above = pathlib.Path(os.path.commonpath(whole))
+  runs: dict[str, RunFolder] = {}
+  for folder, place in zip(folders, whole, strict=True):
+    found = [path for path in _runs(place) if read_artifacts(RunFolder(path))]
+    if not found:
+      raise UserError(f"{folder}: holds no run with artifacts")
+    runs |= {
+      path.relative_to(above).as_posix(): RunFolder(path) for path in found
+    }
+  configs = {
+    name: flatten(run.read("config.json")) for name, run in runs.items()
+  }
   varied = {
     key
     for config in configs.values()
@@ -44,26 +58,31 @@ def collect(folder: pathlib.Path) -> list[dict[str, Any]]:
     if any(other.get(key) != config[key] for other in configs.values())
   }
   rows = []
-  for run in runs:
-    record = RunFolder(run)
-    result = record.read("result.json")
-    for artifact in read_artifacts(record):
+  for name, run in runs.items():
+    result = run.read("result.json")
+    for artifact in read_artifacts(run):
       rows.append(
         {
-          "run": run.relative_to(folder).as_posix(),
+          "run": name,
           **artifact,
           "kind": _kind(artifact),
           **{name: result[name] for name in _RESULT},
-          "config": {k: v for k, v in configs[run].items() if k in varied},
-          "curve": record.read_lines("metrics.jsonl"),
-          "provenance": record.read_lines("provenance.jsonl")[-1],
+          "config": {k: v for k, v in configs[name].items() if k in varied},
+          "curve": run.read_lines("metrics.jsonl"),
+          "provenance": run.read_lines("provenance.jsonl")[-1],
         }
       )
-  if not rows:
-    raise UserError(f"{folder}: holds no run with artifacts")
   rows.sort(key=lambda row: (row["size_bytes"], row["run"]))
   # JSON knows neither NaN nor Infinity, and a page that holds one stays empty.
   return json.loads(json.dumps(rows), parse_constant=str)
+
+
+def _runs(folder: pathlib.Path) -> list[pathlib.Path]:
+  runs = sorted(path.parent for path in folder.glob("**/result.json"))
+  if RunFolder(folder).has("study.json"):
+    listed = RunFolder(folder).read("study.json")["runs"]
+    runs = [run for run in runs if run.relative_to(folder).as_posix() in listed]
+  return runs
 
 
 def _kind(artifact: dict[str, Any]) -> str:
@@ -72,7 +91,7 @@ def _kind(artifact: dict[str, Any]) -> str:
   return precision if kind == "litert" else f"{precision} {kind}"
 
 
-def label(row: dict[str, Any]) -> str:
+def label(row: Mapping[str, Any]) -> str:
   """Returns a short name: the values that vary, and the kind of file."""
   values = [str(value) for value in row["config"].values()]
   return " ".join([*(values or [row["run"]]), row["kind"]])
@@ -81,12 +100,13 @@ def label(row: dict[str, Any]) -> str:
 def write_tables(folder: pathlib.Path, rows: Sequence[dict[str, Any]]) -> None:
   """Writes `frontier.csv` and `frontier.json` into `folder`.
 
-  The table has the columns with one value; the JSON has all that `collect`
-  gives, where it comes from included.
+  The table has the columns with one value, and spreads as `<column>_std`; the
+  JSON has all that `collect` gives, where it comes from included.
   """
   flat = [
     {
       **{k: v for k, v in row.items() if not isinstance(v, dict | list)},
+      **{f"{name}_std": value for name, value in row.get("std", {}).items()},
       **row["config"],
     }
     for row in rows

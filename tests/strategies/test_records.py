@@ -7,6 +7,7 @@ import pytest
 
 from effarch.errors import UserError
 from effarch.strategies.records import collect, label, write_tables
+from effarch.strategies.seeds import over_seeds
 
 
 def model(width):
@@ -159,3 +160,52 @@ def test_study_lists_its_own_runs(study, write_run):
   assert {row["run"] for row in collect(study)} == {"a", "b", "stray"}
   (study / "study.json").write_text(json.dumps({"runs": ["a", "b"]}))
   assert {row["run"] for row in collect(study)} == {"a", "b"}
+
+
+def test_several_folders_are_told_apart(study, write_run):
+  write_run("a/one", {"seed": 0}, [{}])
+  write_run("b/one", {"seed": 1}, [{}])
+  write_run("b/deep/two", {"seed": 1}, [{"size_bytes": 500}])
+  rows = collect(study / "a", study / "b")
+  assert [row["run"] for row in rows] == ["b/deep/two", "a/one", "b/one"]
+  # What differs between folders differs, though within each it does not.
+  assert [row["config"] for row in rows] == [{"seed": s} for s in (1, 0, 1)]
+  assert collect(study / "b", study / "a") == rows
+
+
+def test_run_in_two_folders_counts_once(study, write_run):
+  write_run("a/one", None, [{}])
+  write_run("a/b/two", None, [{}])
+  rows = collect(study / "a", study / "a" / "b", study / "a")
+  assert sorted(row["run"] for row in rows) == ["b/two", "one"]
+
+
+def test_every_folders_own_study_is_heeded(study, write_run):
+  for name in ("a/x", "a/stray", "b/x", "b/stray"):
+    write_run(name, {"seed": name}, [{}])
+  for name in "ab":
+    (study / name / "study.json").write_text(json.dumps({"runs": ["x"]}))
+  rows = collect(study / "a", study / "b")
+  assert {row["run"] for row in rows} == {"a/x", "b/x"}
+
+
+def test_one_folder_of_several_without_runs_is_named(study, write_run):
+  write_run("a/one", None, [{}])
+  with pytest.raises(UserError, match=r"study/c: holds no run with artifacts"):
+    collect(study / "a", study / "c")
+
+
+def test_tables_hold_spreads(study, write_run):
+  for seed, accuracy in enumerate((0.5, 0.75)):
+    write_run(f"run{seed}", {"seed": seed}, [{"accuracy": accuracy}])
+  [row] = over_seeds(collect(study))
+  write_tables(study, [row])
+  with open(study / "frontier.csv", newline="") as file:
+    [line] = csv.DictReader(file)
+  assert line["accuracy"] == "0.625"
+  assert float(line["accuracy_std"]) == pytest.approx(0.125 * 2**0.5)
+  assert (line["seeds"], line["size_bytes"]) == ("2", "1000")
+  assert not {"members", "std", "config", "seed"} & set(line)
+  [read] = json.loads((study / "frontier.json").read_text())
+  assert read == row
+  assert [member["run"] for member in read["members"]] == ["run0", "run1"]
