@@ -105,11 +105,19 @@ def workdir(default: str | None = None) -> pathlib.Path:
   Raises:
     UserError: `--workdir` is needed and missing.
   """
-  if _WORKDIR.value is not None:
-    return pathlib.Path(_WORKDIR.value).expanduser()
+  given = given_workdir()
+  if given is not None:
+    return given
   if default is None:
     raise UserError("--workdir=FOLDER of a run is missing")
   return pathlib.Path("runs") / _study_name() / default
+
+
+def given_workdir() -> pathlib.Path | None:
+  """Returns `--workdir`, if it is given."""
+  if _WORKDIR.value is None:
+    return None
+  return pathlib.Path(_WORKDIR.value).expanduser()
 
 
 def run_name() -> str:

@@ -29,7 +29,7 @@ def main(argv: list[str]) -> None:
     )
 
   study.run(command.config().to_dict(), workdir, trial_command)
-  report(workdir, command.console())
+  report([workdir], command.console())
 
 
 if __name__ == "__main__":

@@ -111,7 +111,8 @@ def test_every_command_runs(images, tmp_path):
       words += SHORT[:2]
       if "configs/digits.py" in command:
         words += ["--config.study.grid.model.width_multiplier=(0.05,)"]
-        words += [f"--workdir={tmp_path}/runs/digits"]
+        if "--workdir" not in command:
+          words += [f"--workdir={tmp_path}/runs/digits"]
       else:
         words += [f"--workdir={tmp_path}/runs/cifar10"]
     done = subprocess.run(

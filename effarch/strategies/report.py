@@ -1,28 +1,23 @@
-"""The picture of a study: terminal table, PNG, a page that works offline."""
+"""The report of studies: terminal table, PNG, a page that works offline."""
 
 from __future__ import annotations
 
-import importlib.resources
-import io
-import json
 import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-import matplotlib
-import numpy as np
-from plotly.offline import get_plotlyjs
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from effarch.errors import UserError
 from effarch.infrastructure.training import RunFolder
-from effarch.strategies.frontier import (
-  non_dominated,
-  objectives,
-  relative_hypervolume,
-)
+from effarch.strategies.choose import best_under
+from effarch.strategies.frontier import objectives, relative_hypervolume
+from effarch.strategies.limits import Limit
+from effarch.strategies.marks import mark
+from effarch.strategies.page import html
+from effarch.strategies.picture import picture
 from effarch.strategies.records import (
   FOOTPRINTS,
   QUALITIES,
@@ -30,55 +25,47 @@ from effarch.strategies.records import (
   label,
   write_tables,
 )
-
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt
-from matplotlib.ticker import EngFormatter, LogLocator, NullLocator
-
-_TITLES = {
-  "accuracy": "test accuracy of the file",
-  "validation_accuracy": "validation accuracy of the file",
-  "size_bytes": "size (bytes)",
-  "latency_us": "latency (µs, median)",
-  "macs": "multiply-accumulates",
-  "params": "parameters",
-  "train_seconds": "training (s)",
-}
+from effarch.strategies.seeds import over_seeds
 
 
-def report(folder: pathlib.Path, console: Console) -> list[dict[str, Any]]:
-  """Prints the table of a study and writes its files, from run folders alone.
+def report(
+  folders: Sequence[pathlib.Path],
+  console: Console,
+  workdir: pathlib.Path | None = None,
+  limits: Sequence[Limit] = (),
+) -> list[dict[str, Any]]:
+  """Prints the table of studies and writes its files, from run folders alone.
 
-  Written into `folder`: `frontier.csv`, `frontier.json`, `frontier.png`,
-  `report.html`.
+  Runs that differ only in their seed are one row, see `over_seeds`. Written
+  are `frontier.csv`, `frontier.json`, `frontier.png`, `report.html`.
 
   Args:
-    folder: of a study, or any folder with runs in it.
+    folders: of studies, or any folders with runs in them.
     console: where the table goes.
+    workdir: where files are written; without it, into the one folder.
+    limits: if there are any, the best artifact within them is named, by
+      validation accuracy.
 
   Returns:
-    The rows; `frontier` says which no other dominates.
+    The rows: `frontier` says which no other dominates, `undecided` which none
+    does with confidence, `knee` which is the frontier's.
 
   Raises:
-    UserError: there is no artifact, or they have no footprint in common.
+    UserError: there is no artifact, or they have no footprint in common, or
+      none is within the limits.
   """
-  rows = collect(folder)
-  record = RunFolder(folder)
-  study = record.read("study.json") if record.has("study.json") else {}
-  quality = study.get("quality", QUALITIES[0])
-  footprint = tuple(study.get("footprint", FOOTPRINTS[:2]))
-  for name in [f for f in footprint if any(f not in row for row in rows)]:
-    console.print(f"Not every artifact has {name}: it is left out")
-    footprint = tuple(f for f in footprint if f != name)
-  if len({row.get("latency_measured") for row in rows}) > 1:
-    console.print("Latencies stem from several measurements: compare with care")
-  if not footprint:
-    raise UserError(f"{folder}: not all artifacts are measured; do that first")
+  if workdir is None:
+    [workdir] = folders
+  runs = collect(*folders)
+  quality, footprint = _columns(folders, runs, console)
+  rows = over_seeds(runs)
   points = objectives(rows, [quality], footprint)
-  for row, kept in zip(rows, non_dominated(points), strict=True):
-    row["frontier"] = bool(kept)
-  write_tables(folder, rows)
+  marks = mark(rows, quality, footprint)
+  for place, row in enumerate(rows):
+    row["frontier"] = bool(marks.frontier[place])
+    row["undecided"] = bool(marks.undecided[place])
+    row["knee"] = place == marks.knee
+  write_tables(workdir, rows)
   console.print(_table(rows, quality, footprint))
   console.print(
     f"{sum(row['frontier'] for row in rows)} of {len(rows)} artifacts are on "
@@ -86,18 +73,64 @@ def report(folder: pathlib.Path, console: Console) -> list[dict[str, Any]]:
     f"dominate {relative_hypervolume(points):.1%} of the box between the "
     "worst and the best values."
   )
-  record.write_bytes("frontier.png", _png(rows, quality, footprint))
-  page = html(rows, quality, footprint[0], title=folder.resolve().name)
+  record = RunFolder(workdir)
+  record.write_bytes("frontier.png", picture(rows, quality, footprint))
+  page = html(rows, quality, footprint[0], title=workdir.resolve().name)
   record.write_bytes("report.html", page.encode())
-  written = f"{folder / 'report.html'} and {folder / 'frontier.png'}"
+  written = f"{workdir / 'report.html'} and {workdir / 'frontier.png'}"
   console.print(f"Wrote {escape(written)}")
+  if limits:
+    console.print(escape(_best(rows, limits)))
   return rows
 
 
+def _columns(folders, rows, console) -> tuple[str, tuple[str, ...]]:
+  """Returns quality and footprints: the first study's, as far as measured."""
+  records = [RunFolder(folder) for folder in folders]
+  studies = [r.read("study.json") for r in records if r.has("study.json")]
+  asked = [
+    (
+      study.get("quality", QUALITIES[0]),
+      tuple(study.get("footprint", FOOTPRINTS[:2])),
+    )
+    for study in studies or [{}]
+  ]
+  quality, footprint = asked[0]
+  if len(set(asked)) > 1:
+    console.print("Studies differ in quality or footprint: the first's count")
+  for name in [f for f in footprint if any(f not in row for row in rows)]:
+    console.print(f"Not every artifact has {name}: it is left out")
+    footprint = tuple(f for f in footprint if f != name)
+  if len({row.get("latency_measured") for row in rows}) > 1:
+    console.print("Latencies stem from several measurements: compare with care")
+  if not footprint:
+    places = " and ".join(map(str, folders))
+    raise UserError(f"{places}: not all artifacts are measured; do that first")
+  return quality, footprint
+
+
+def _best(rows, limits) -> str:
+  # A choice, so test data must not make it.
+  best = best_under(rows, QUALITIES[1], limits)
+  columns = dict.fromkeys((*QUALITIES, *(limit.column for limit in limits)))
+  reached = ", ".join(f"{name} {_shown(best, name)}" for name in columns)
+  return (
+    f"Best by {QUALITIES[1]} with {' and '.join(map(str, limits))}: "
+    f"{label(best)}, {best['run']}/{best['file']} ({reached})"
+  )
+
+
 def _table(rows, quality, footprint) -> Table:
-  table = Table(title="Artifacts; ● on the frontier", title_justify="left")
+  title = "Artifacts; ● on the frontier"
+  if any(row["knee"] for row in rows):
+    title += ", ◆ its knee"
+  if any("seeds" in row for row in rows):
+    title += ", ○ dominated, but not with 95 % confidence; ± over seeds"
+  table = Table(title=title, title_justify="left")
   varied = dict.fromkeys(key for row in rows for key in row["config"])
   columns = dict.fromkeys((quality, *footprint, "macs", "params", "differs"))
+  if any("seeds" in row for row in rows):
+    columns["seeds"] = None
   table.add_column("")
   for key in varied:
     table.add_column(escape(key.split(".")[-1]), overflow="fold")
@@ -106,109 +139,31 @@ def _table(rows, quality, footprint) -> Table:
     table.add_column(name, justify="right")
   for row in rows:
     table.add_row(
-      "●" if row["frontier"] else "",
+      _sign(row),
       *(escape(str(row["config"].get(key, ""))) for key in varied),
       row["kind"],
-      *(_number(row[name]) for name in columns),
-      style="" if row["frontier"] else "dim",
+      *(_shown(row, name) for name in columns),
+      style="" if row["frontier"] or row["undecided"] else "dim",
     )
   return table
 
 
-def _number(value: int | float) -> str:
+def _sign(row) -> str:
+  if row["frontier"]:
+    return "◆" if row["knee"] else "●"
+  return "○" if row["undecided"] else ""
+
+
+def _shown(row, name: str) -> str:
+  """Returns a number, and its spread over seeds if it has one."""
+  value, spread = row[name], row.get("std", {}).get(name)
+  if not spread:
+    return f"{value:{_style(value)}}"
+  # Both with the mean's decimals.
+  return f"{value:{_style(value)}} ± {spread:{_style(float(value))}}"
+
+
+def _style(value: int | float) -> str:
   if isinstance(value, int):
-    return f"{value:,}"
-  return f"{value:.4f}" if abs(value) < 10 else f"{value:,.1f}"
-
-
-def _png(rows, quality, footprint) -> bytes:
-  """Returns one panel for each footprint, each with its own frontier."""
-  figure, panels = plt.subplots(
-    1,
-    len(footprint),
-    figsize=(5.2 * len(footprint), 4),
-    sharey=True,
-    squeeze=False,
-    layout="constrained",
-  )
-  styles = {
-    kind: {"color": f"C{place}", "marker": "os^Dv"[place % 5]}
-    for place, kind in enumerate(sorted({row["kind"] for row in rows}))
-  }
-  for panel, name in zip(panels[0], footprint, strict=True):
-    kept = non_dominated(objectives(rows, [quality], [name]))
-    front = sorted(
-      (row[name], row[quality])
-      for row, keep in zip(rows, kept, strict=True)
-      if keep
-    )
-    panel.step(*zip(*front, strict=True), where="post", color="0.7", zorder=0)
-    for kind, style in styles.items():
-      panel.scatter([], [], label=kind, **style)
-    for row, keep in zip(rows, kept, strict=True):
-      point, style = (row[name], row[quality]), styles[row["kind"]]
-      panel.scatter(*point, alpha=1.0 if keep else 0.25, **style)
-      if keep:
-        panel.annotate(
-          " ".join(str(value) for value in row["config"].values()),
-          point,
-          (6, -9),
-          textcoords="offset points",
-          size=7,
-          parse_math=False,  # A dollar sign in a config is no formula.
-        )
-    panel.set_xscale("log")
-    panel.set_xlabel(_TITLES[name])
-    panel.grid(alpha=0.3)
-    ticks = LogLocator(subs=(1, 2, 3, 5, 7))
-    panel.xaxis.set_major_locator(ticks)
-    panel.xaxis.set_major_formatter(EngFormatter(sep=""))
-    panel.xaxis.set_minor_locator(NullLocator())
-    panel.margins(x=0.12)
-  panels[0][0].set_ylabel(_TITLES[quality])
-  panels[0][-1].legend(loc="lower right")
-  file = io.BytesIO()
-  figure.savefig(file, dpi=140, format="png")
-  plt.close(figure)
-  return file.getvalue()
-
-
-def html(
-  rows: Sequence[dict[str, Any]], quality: str, footprint: str, title: str
-) -> str:
-  """Returns one page with everything in it, plotting library included.
-
-  Args:
-    rows: artifacts, with `frontier`.
-    quality: the vertical axis to start with.
-    footprint: the horizontal axis to start with.
-    title: the page's.
-  """
-  axes = {
-    "quality": [n for n in QUALITIES if all(n in row for row in rows)],
-    "footprint": [n for n in FOOTPRINTS if all(n in row for row in rows)],
-  }
-  # Which points are on the frontier of which pair, so the page computes none.
-  frontiers = {
-    f"{up}|{across}": np.flatnonzero(
-      non_dominated(objectives(rows, [up], [across]))
-    ).tolist()
-    for up in axes["quality"]
-    for across in axes["footprint"]
-  }
-  data = {
-    "title": title,
-    "rows": [{**row, "label": label(row)} for row in rows],
-    "axes": axes,
-    "start": {"quality": quality, "footprint": footprint},
-    "titles": _TITLES,
-    "frontiers": frontiers,
-  }
-  # Within a script element only "</" and "<!--" could end the data early.
-  embedded = json.dumps(data).replace("<", "\\u003c")
-  template = importlib.resources.files("effarch.strategies") / "report.html"
-  return (
-    template.read_text()
-    .replace("/*PLOTLY*/", get_plotlyjs())
-    .replace("/*DATA*/", embedded)
-  )
+    return ","
+  return ".4f" if abs(value) < 10 else ",.1f"

@@ -90,6 +90,23 @@ def test_train_export_report(tmp_path):
   for name in ("report.html", "frontier.png", "frontier.csv", "frontier.json"):
     assert (tmp_path / "study" / name).stat().st_size > 0
 
+  done = run("report", str(tmp_path / "study"), "1GB", "macs<=1G")
+  assert done.returncode == 0, done.stderr
+  assert (
+    "Best by validation_accuracy with size_bytes <= 1,000,000" in done.stdout
+  )
+  done = run("report", str(tmp_path / "study"), "10 B")
+  assert done.returncode == 2
+  assert "no artifact has size_bytes <= 10; nearest is" in done.stderr
+
+  done = run("report", str(folder), str(tmp_path / "study"))
+  assert done.returncode == 2
+  assert "say --workdir=FOLDER" in done.stderr
+  both = tmp_path / "both"
+  done = run("report", str(folder), str(folder.parent), f"--workdir={both}")
+  assert done.returncode == 0, done.stderr
+  assert len(json.loads((both / "frontier.json").read_text())) == 2
+
 
 def test_another_optimizer_and_schedule_by_name(tmp_path):
   done = run(
@@ -160,6 +177,7 @@ def test_export_and_report_say_what_is_missing(tmp_path):
     run("export", f"--workdir={tmp_path}"),
     run("report"),
     run("report", str(tmp_path)),
+    run("report", str(tmp_path), "50 KB", "macs<=5ms"),
   ):
     assert done.returncode == 2
     assert len(done.stderr.strip().splitlines()) == 1, done.stderr

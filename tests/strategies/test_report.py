@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from rich.console import Console
 
 from effarch.errors import UserError
+from effarch.strategies.limits import Limit
 from effarch.strategies.report import report
 
 HOSTILE = (
@@ -27,9 +28,9 @@ HOSTILE = (
 def printed(study):
   """Makes the study's report; the function returns what was printed."""
 
-  def make(folder=study):
+  def make(folder=study, *others, **options):
     out = io.StringIO()
-    report(folder, Console(file=out, width=200))
+    report([folder, *others], Console(file=out, width=200), **options)
     return out.getvalue()
 
   return make
@@ -58,9 +59,9 @@ def write_three(write_run):
   """A small and a good artifact, and one that the good one dominates."""
   small = {"size_bytes": 1000, "accuracy": 0.5, "latency_us": 4.0}
   good = {"size_bytes": 2000, "accuracy": 0.75, "latency_us": 8.0}
-  write_run("small", {"seed": 1}, [{**small, "precision": "int8"}])
-  write_run("good", {"seed": 2}, [good])
-  write_run("bad", {"seed": 3}, [{**good, "accuracy": 0.625}])
+  write_run("small", {"width": 1}, [{**small, "precision": "int8"}])
+  write_run("good", {"width": 2}, [good])
+  write_run("bad", {"width": 3}, [{**good, "accuracy": 0.625}])
 
 
 def table(study):
@@ -79,7 +80,7 @@ def test_frontier_is_marked_everywhere(study, write_run, printed):
   data = Page(study / "report.html").data
   assert {row["run"]: row["frontier"] for row in data["rows"]} == marks
   dotted = [line.split() for line in text.splitlines() if "│ ●" in line]
-  assert [line[3] for line in dotted] == ["1", "2"]  # The seeds
+  assert [line[3] for line in dotted] == ["1", "2"]  # The widths
   assert "2 of 3 artifacts are on the frontier of accuracy against" in text
   # 0.75 at the worst of both footprints, so only the corners are reached.
   assert "size_bytes and latency_us; they dominate 0.0% of the box" in text
@@ -88,8 +89,8 @@ def test_frontier_is_marked_everywhere(study, write_run, printed):
 def test_study_decides_which_columns_count(study, write_run, printed):
   first = {"accuracy": 0.5, "validation_accuracy": 0.75, "latency_us": 1.0}
   second = {"accuracy": 0.75, "validation_accuracy": 0.5, "latency_us": 2.0}
-  write_run("a", {"seed": 1}, [{**first, "size_bytes": 9}])
-  write_run("b", {"seed": 2}, [{**second, "size_bytes": 1}])
+  write_run("a", {"width": 1}, [{**first, "size_bytes": 9}])
+  write_run("b", {"width": 2}, [{**second, "size_bytes": 1}])
   printed()
   assert [row["frontier"] for row in table(study)] == [True, True]
   columns = {"quality": "validation_accuracy", "footprint": ["latency_us"]}
@@ -161,7 +162,7 @@ def test_hostile_text_never_leaves_the_data(study, write_run, printed):
   for place, text in enumerate(HOSTILE):
     write_run(
       f"run{place}",
-      {"seed": text, "model": {text: text}},
+      {"width": text, "model": {text: text}},
       [{"size_bytes": 1000 + place, "accuracy": 0.5 + 0.125 * place}],
       command=f"python {text}",
     )
@@ -171,7 +172,7 @@ def test_hostile_text_never_leaves_the_data(study, write_run, printed):
     assert text not in page
   parsed = Page(study / "report.html")
   rows = parsed.data["rows"]
-  assert [row["config"]["seed"] for row in rows] == list(HOSTILE)
+  assert [row["config"]["width"] for row in rows] == list(HOSTILE)
   assert [row["provenance"]["command"] for row in rows] == [
     f"python {text}" for text in HOSTILE
   ]
@@ -181,8 +182,8 @@ def test_hostile_text_never_leaves_the_data(study, write_run, printed):
 
 
 def test_terminal_shows_brackets_as_they_are(study, write_run, printed):
-  write_run("x", {"seed": "[/red]"}, [{}])
-  write_run("y", {"seed": "[bold]"}, [{}])
+  write_run("x", {"width": "[/red]"}, [{}])
+  write_run("y", {"width": "[bold]"}, [{}])
   text = printed()
   assert "[/red]" in text
   assert "[bold]" in text
@@ -201,7 +202,7 @@ def test_picture_shows_the_data(study, write_run, printed):
   printed()
   np.testing.assert_array_equal(picture(study), first)
   moved = {"accuracy": 0.7, "size_bytes": 2000, "latency_us": 8.0}
-  write_run("bad", {"seed": 3}, [moved])
+  write_run("bad", {"width": 3}, [moved])
   printed()
   assert not np.array_equal(picture(study), first)
 
@@ -212,7 +213,7 @@ def test_picture_joins_each_panels_own_frontier(
   write_three(write_run)
   # On the frontier of latency alone.
   quick = {"size_bytes": 3000, "accuracy": 0.625, "latency_us": 5.0}
-  write_run("quick", {"seed": 4}, [quick])
+  write_run("quick", {"width": 4}, [quick])
   lines = []
 
   def spy(self, x, y, **options):
@@ -230,7 +231,7 @@ def test_picture_joins_each_panels_own_frontier(
 @pytest.mark.parametrize("runs", [1, 3])
 def test_equal_values_make_a_report(study, write_run, printed, runs):
   for place in range(runs):
-    write_run(f"run{place}", {"seed": place}, [{}])
+    write_run(f"run{place}", {"width": place}, [{}])
   text = printed()
   assert f"{runs} of {runs} artifacts" in text
   assert "dominate 100.0% of the box" in text
@@ -240,8 +241,8 @@ def test_equal_values_make_a_report(study, write_run, printed, runs):
 
 
 def test_nested_runs_and_a_single_run_make_a_report(study, write_run, printed):
-  write_run("group/one", {"seed": 1}, [{}])
-  write_run("group/deep/er", {"seed": 2}, [{}])
+  write_run("group/one", {"width": 1}, [{}])
+  write_run("group/deep/er", {"width": 2}, [{}])
   printed()
   assert {row["run"] for row in table(study)} == {"group/one", "group/deep/er"}
   printed(study / "group" / "one")
@@ -267,8 +268,8 @@ def test_broken_metric_leaves_the_page_readable(study, write_run, printed):
 def test_latencies_of_two_measurements_are_told(
   study, write_run, printed, other
 ):
-  write_run("a", {"seed": 1}, [{"latency_measured": "monday"}])
-  write_run("b", {"seed": 2}, [{"latency_measured": other}])
+  write_run("a", {"width": 1}, [{"latency_measured": "monday"}])
+  write_run("b", {"width": 2}, [{"latency_measured": other}])
   told = "Latencies stem from several measurements" in printed()
   assert told == (other != "monday")
 
@@ -285,6 +286,112 @@ def test_column_that_one_artifact_lacks_is_left_out(study, write_run, printed):
   (study / "study.json").write_text(json.dumps(chosen))
   with pytest.raises(UserError, match="not all artifacts are measured"):
     printed()
+
+
+def write_seeds(write_run):
+  """Two clear points, and one that is worse than the second by noise alone."""
+  rows = {
+    "small": (1000, (0.50, 0.52, 0.51)),
+    "good": (2000, (0.75, 0.77, 0.76)),
+    "near": (2500, (0.74, 0.77, 0.75)),
+    "bad": (3000, (0.55, 0.57, 0.56)),
+  }
+  for name, (size, accuracies) in rows.items():
+    for seed, accuracy in enumerate(accuracies):
+      row = {"size_bytes": size, "accuracy": accuracy, "latency_us": size / 100}
+      write_run(f"{name}{seed}", {"width": name, "seed": seed}, [row])
+
+
+def test_seeds_are_one_row_with_their_spread(study, write_run, printed):
+  write_seeds(write_run)
+  text = printed()
+  rows = table(study)
+  assert [row["config"]["width"] for row in rows] == [
+    *("small", "good", "near", "bad")
+  ]
+  assert [row["seeds"] for row in rows] == [3] * 4
+  assert "0.7600 ± 0.0100" in text
+  assert "2,000 │" in text  # Bytes have no spread.
+  signs = [line.split()[1] for line in text.splitlines() if "float32" in line]
+  assert signs == ["●", "●", "○", "│"]
+  assert [row["frontier"] for row in rows] == [True, True, False, False]
+  assert [row["undecided"] for row in rows] == [False, False, True, False]
+  data = Page(study / "report.html").data
+  assert data["undecided"]["accuracy|size_bytes"] == [2]
+  assert data["rows"][1]["std"]["accuracy"] == pytest.approx(0.01)
+  assert "members" not in data["rows"][1]  # The page would hold all twice.
+
+
+def test_picture_has_bars_where_there_are_seeds(
+  study, write_run, printed, monkeypatch
+):
+  bars = []
+  monkeypatch.setattr(
+    Axes, "errorbar", lambda self, x, y, up, across, **_: bars.append(up)
+  )
+  write_three(write_run)
+  printed()
+  assert bars == []
+  write_seeds(write_run)
+  printed()
+  assert len(bars) == 2 * 4
+  assert bars[0] == pytest.approx(0.01)
+
+
+def test_knee_is_marked_everywhere(study, write_run, printed):
+  for place, accuracy in enumerate((0.5, 0.75, 0.8)):
+    row = {"accuracy": accuracy, "size_bytes": 10**place, "latency_us": 5}
+    write_run(f"run{place}", {"width": place}, [row])
+  text = printed()
+  assert [row["knee"] for row in table(study)] == [False, True, False]
+  signs = [line.split()[1] for line in text.splitlines() if "float32" in line]
+  assert signs == ["●", "◆", "●"]
+  knees = Page(study / "report.html").data["knees"]
+  assert knees["accuracy|size_bytes"] == 1
+  assert knees["accuracy|latency_us"] is None
+
+
+def test_studies_together_make_a_report(study, write_run, printed, tmp_path):
+  good = {"size_bytes": 900, "accuracy": 0.75}
+  write_run("a/one", {"width": 1}, [{}])
+  write_run("b/one", {"width": 2}, [{**good, "latency_measured": "monday"}])
+  both = tmp_path / "both"
+  text = printed(study / "a", study / "b", workdir=both)
+  assert "1 of 2 artifacts" in text
+  assert "Latencies stem from several measurements" in text
+  assert [row["run"] for row in table(both)] == ["b/one", "a/one"]
+  assert Page(both / "report.html").data["title"] == "both"
+  assert not (study / "a" / "report.html").exists()
+  assert not (study / "b" / "report.html").exists()
+
+
+def test_columns_of_the_first_study_count(study, write_run, printed, tmp_path):
+  for name, quality in (("a", "validation_accuracy"), ("b", "accuracy")):
+    write_run(f"{name}/one", {"width": name}, [{}])
+    columns = {"quality": quality, "footprint": ["macs"], "runs": ["one"]}
+    (study / name / "study.json").write_text(json.dumps(columns))
+  text = printed(study / "a", study / "b", workdir=tmp_path / "both")
+  assert "Studies differ in quality or footprint: the first's count" in text
+  assert "the frontier of validation_accuracy against macs;" in text
+
+
+def test_best_within_limits_is_named(study, write_run, printed):
+  small = {"size_bytes": 1000, "accuracy": 0.5, "validation_accuracy": 0.5}
+  # Better on test data alone.
+  lucky = {"size_bytes": 2000, "accuracy": 0.9, "validation_accuracy": 0.6}
+  good = {"size_bytes": 2000, "accuracy": 0.7, "validation_accuracy": 0.7}
+  large = {"size_bytes": 9000, "accuracy": 1.0, "validation_accuracy": 1.0}
+  for name, row in enumerate((small, lucky, good, large)):
+    write_run(f"run{name}", {"width": f"[{name}]"}, [row])
+  limits = [Limit("size_bytes", 5000), Limit("latency_us", 10)]
+  text = printed(limits=limits).replace("\n", " ")
+  assert (
+    "Best by validation_accuracy with size_bytes <= 5,000 and "
+    "latency_us <= 10: [2] float32, run2/artifacts/float32.tflite (accuracy "
+    "0.7000, validation_accuracy 0.7000, size_bytes 2,000, latency_us 7.5000)"
+  ) in text
+  with pytest.raises(UserError, match="no artifact has size_bytes <= 10;"):
+    printed(limits=[Limit("size_bytes", 10)])
 
 
 def test_folder_without_runs_writes_nothing(study, printed):
