@@ -45,10 +45,13 @@ def thin(
   stands = _stands(points[front], additive, relative)
   kept = np.zeros(len(points), bool)
   alone = np.ones(len(front), bool)
+  helped = stands.sum(1)
   while alone.any():
-    best = stands[:, alone].sum(1).argmax()
+    best = helped.argmax()
     kept[front[best]] = True
-    alone &= ~stands[best]
+    settled = alone & stands[best]
+    helped -= stands[:, settled].sum(1)
+    alone &= ~settled
   return kept
 
 

@@ -43,12 +43,12 @@ def non_dominated(points: np.ndarray) -> np.ndarray:
   better in one; so of equal points all stay.
   """
   points = np.asarray(points, float)
+  columns = np.ascontiguousarray(points.T)
   kept = np.ones(len(points), bool)
-  for place, point in enumerate(points):
+  for place, point in enumerate(points[:, :, None]):
     # What a dominated point dominates, the one above it dominates as well.
     if kept[place]:
-      worse = (points <= point).all(1) & (points < point).any(1)
-      kept &= ~worse
+      kept &= ~((columns <= point).all(0) & (columns < point).any(0))
   return kept
 
 
