@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from scipy.optimize import nnls
 
 from effarch.config import did_you_mean
 from effarch.errors import UserError
@@ -52,12 +53,15 @@ def knee(points: np.ndarray, log: Sequence[int] = ()) -> int | None:
   """Returns the place of the frontier's knee among the points `N M`.
 
   Objectives are scaled, the frontier's worst to 0 and best to 1. The knee lies
-  farthest beyond the plane through the corners that are best in one objective
-  and worst in all others: with two of them, farthest from the line between the
-  ends (Das, "On Characterizing the 'Knee' of the Pareto Curve Based on
-  Normal-Boundary Intersection", 1999). Of equal ones it is the earliest. There
-  is none if no point lies beyond the plane: with fewer than three points, on a
-  straight or hollow frontier.
+  farthest beyond the plane through the ends, which are the best in each: with
+  two objectives, farthest from the line between them (Das, "On Characterizing
+  the 'Knee' of the Pareto Curve Based on Normal-Boundary Intersection", 1999).
+  With more, ends may coincide, or their plane reward what is worse; it is the
+  plane nearest to the ends, of those that do not, that weighs all alike. So
+  two footprints that say the same count as one.
+
+  Of equal points it is the earliest. There is none if no point lies beyond the
+  plane: with fewer than three points, on a straight or hollow frontier.
 
   Args:
     points: larger is better.
@@ -77,11 +81,23 @@ def knee(points: np.ndarray, log: Sequence[int] = ()) -> int | None:
     return None
   worst, best = points[front].min(0), points[front].max(0)
   varied = best > worst
+  if not varied.any():
+    return None
   scaled = (points[front] - worst)[:, varied] / (best - worst)[varied]
-  beyond = scaled.sum(1) - 1
+  # Rounding must decide no tie.
+  beyond = np.round(scaled @ _normal(scaled) - 1, 9)
   place = beyond.argmax()
-  # An end lies on the plane but for rounding.
-  return int(front[place]) if beyond[place] > 1e-9 else None
+  return int(front[place]) if beyond[place] > 0 else None
+
+
+def _normal(scaled: np.ndarray) -> np.ndarray:
+  """Returns `n` with `p @ n = 1` on the plane nearest to the ends."""
+  dimensions = range(scaled.shape[1])
+  ends = [max(scaled, key=lambda p: (p[m], p.sum())) for m in dimensions]
+  # Where the ends leave a choice, the shortest weighs all alike.
+  shortest = 1e-5 * np.eye(len(ends))
+  target = np.repeat([1.0, 0.0], len(ends))
+  return nnls(np.concatenate([ends, shortest]), target)[0]
 
 
 def _excess(row: Mapping[str, Any], limits: Sequence[Limit]) -> float:

@@ -142,7 +142,7 @@ def _table(rows, quality, footprint) -> Table:
       _sign(row),
       *(escape(str(row["config"].get(key, ""))) for key in varied),
       row["kind"],
-      *(_shown(row, name) for name in columns),
+      *(_shown(row, name, name in (quality, *footprint)) for name in columns),
       style="" if row["frontier"] or row["undecided"] else "dim",
     )
   return table
@@ -154,10 +154,10 @@ def _sign(row) -> str:
   return "○" if row["undecided"] else ""
 
 
-def _shown(row, name: str) -> str:
+def _shown(row, name: str, spread_too: bool = True) -> str:
   """Returns a number, and its spread over seeds if it has one."""
   value, spread = row[name], row.get("std", {}).get(name)
-  if not spread:
+  if not spread or not spread_too:
     return f"{value:{_style(value)}}"
   # Both with the mean's decimals.
   return f"{value:{_style(value)}} ± {spread:{_style(float(value))}}"

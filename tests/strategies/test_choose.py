@@ -99,11 +99,29 @@ def test_units_do_not_matter(numbers):
   assert knee(points * [1, 4, 0.5] + [0, 3, -7]) == knee(points)
 
 
+@given(st.lists(st.tuples(NUMBER, NUMBER), min_size=3, max_size=9))
+def test_footprint_that_is_told_twice_counts_once(numbers):
+  points = np.array(numbers, float)
+  assert knee(points[:, [0, 1, 1]]) == knee(points)
+  assert knee(points[:, [0, 1, 1, 0]]) == knee(points)
+
+
 def test_knee_of_three_objectives():
   corners = np.eye(3)
   assert knee(corners) is None
-  inner = [[0.25, 0.25, 0.25], [0.5, 0.5, 0.25], [0.5, 0.25, 0.5]]
-  assert knee(np.vstack([corners, inner])) == 4
+  inner = [[0.25, 0.25, 0.25], [0.5, 0.5, 0.25], [0.5, 0.375, 0.5]]
+  assert knee(np.vstack([corners, inner])) == 5
+  # Two ends that are nearly one, and are not the knee for it.
+  ends = [[1, 0, 0], [0, 1, 0.9], [0.05, 0.9, 1]]
+  middle = [[0.5, 0.4, 0.4], [0.7, 0.6, 0.6]]
+  assert knee(np.array(ends + middle)) == 4
+
+
+def test_knee_is_an_end_where_the_plane_would_reward_what_is_worse():
+  """Quickest, nearly smallest, and accurate: a plane through it tips over."""
+  points = np.array([[1, 0, 0], [0, 1, 0.95], [0.6, 0.9, 1], [0.7, 0.5, 0.2]])
+  assert min(np.linalg.solve(points[:3], np.ones(3))) < 0
+  assert knee(points) == 2
 
 
 def test_no_knee_on_a_straight_or_hollow_frontier_nor_of_two_points():
