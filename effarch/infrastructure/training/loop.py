@@ -128,8 +128,10 @@ def fit(
     loss_fn: each example's loss and metrics, `accuracy` among them.
 
   Returns:
-    `step`, `epoch` and metrics of the best checkpoint, and `train_seconds`,
-    the time of all steps and evaluations, over all restarts.
+    `step`, `epoch` and metrics of the best checkpoint; `train_seconds`, the
+    time of all steps and evaluations, over all restarts; and `step_seconds`,
+    the mean of steps alone, without the first epoch of each start, which
+    compiles. Where there is no other epoch, it is `train_seconds` by steps.
 
   Raises:
     UserError: the data or the devices don't fit the batch size, or another
@@ -177,10 +179,11 @@ def fit(
     stack.enter_context(folder.training())
     checkpoints = Checkpoints(folder.path / "checkpoints")
     stack.callback(checkpoints.close)
-    seconds = 0.0
+    seconds, timed = 0.0, (0.0, 0)
     if (step := checkpoints.latest_step()) is not None:
       state, notes = _restore(checkpoints, step, state)
       seconds = notes["train_seconds"]
+      timed = notes.get("timed", timed)  # Older checkpoints have none.
     log = MetricLog(folder, int(state.step))
     stack.callback(log.close)
     first_epoch = int(state.step) // steps_per_epoch
@@ -201,8 +204,11 @@ def fit(
         if len(history) > 1:  # The device is busy with the newest meanwhile.
           _settle(history, -2, epoch * steps_per_epoch, checkpoints, progress)
       _settle(history, -1, epoch * steps_per_epoch, checkpoints, progress)
+      stepped = time.perf_counter() - started
+      if epoch > first_epoch:  # The first compiles.
+        timed = (timed[0] + stepped, timed[1] + steps_per_epoch)
       if (epoch + 1) % loop.evaluate_every and epoch + 1 < loop.epochs:
-        seconds += time.perf_counter() - started
+        seconds += stepped
         continue
       row: dict[str, int | float] = {"epoch": epoch + 1}
       for name in history[0]:
@@ -215,13 +221,16 @@ def fit(
         _stop("validation loss", row["validation/loss"], step, checkpoints)
       log.write(step, row)
       seconds += time.perf_counter() - started
-      notes = {"train_seconds": seconds, **row}
+      notes = {"train_seconds": seconds, "timed": timed, **row}
       _save(checkpoints, step, state, notes, f"validation/{loop.best}")
       progress.evaluated(row)
     best = checkpoints.best_step()
     assert best is not None  # The last epoch always leaves a checkpoint.
     _, notes = checkpoints.restore(best, {})
-    return {"step": best, **notes, "train_seconds": seconds}
+    notes.pop("timed", None)
+    total, steps = timed if timed[1] else (seconds, int(state.step))
+    times = {"train_seconds": seconds, "step_seconds": total / steps}
+    return {"step": best, **notes, **times}
 
 
 def best_model(

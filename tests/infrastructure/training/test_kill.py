@@ -85,7 +85,7 @@ def test_killed_at_ten_random_moments_ends_with_the_same_bits(tmp_path):
   assert (killed / "metrics.jsonl").read_bytes() == (
     undisturbed / "metrics.jsonl"
   ).read_bytes()
-  times = ("train_seconds",)
+  times = ("train_seconds", "step_seconds")
   read = lambda folder: {  # noqa: E731
     line
     for line in (folder / "result.json").read_text().splitlines()
