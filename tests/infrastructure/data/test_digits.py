@@ -45,6 +45,20 @@ def test_seed_decides_the_split():
   assert not np.array_equal(first, Digits(split_seed=2).load("test").inputs)
 
 
+def test_few_labels_are_some_of_all_and_in_proportion():
+  all_of_them, few = Digits().load("train"), Digits(train_fraction=0.05)
+  some = few.load("train")
+  assert len(some) == 62  # Of 1221, rounded up.
+  counts = np.bincount(some.labels, minlength=10)
+  assert 5 <= counts.min() <= counts.max() <= 7
+  images = {image.tobytes() for image in all_of_them.inputs}
+  assert {image.tobytes() for image in some.inputs} < images
+  for name in ("validation", "test"):
+    np.testing.assert_array_equal(
+      few.load(name).inputs, Digits().load(name).inputs
+    )
+
+
 def test_refuses_what_is_no_split_or_fraction():
   with pytest.raises(ValueError, match="split: 'dev'"):
     Digits().load("dev")
@@ -52,3 +66,5 @@ def test_refuses_what_is_no_split_or_fraction():
     ValueError, match=r"test_fraction: 1.0 is not in \(0, 1\)"
   ):
     Digits(test_fraction=1.0)
+  with pytest.raises(ValueError, match=r"train_fraction: 0.0 is not in"):
+    Digits(train_fraction=0.0)
