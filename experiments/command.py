@@ -6,7 +6,7 @@ import pathlib
 import re
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NoReturn, cast
 
 from absl import app, flags, logging
@@ -19,6 +19,7 @@ from effarch.config import arguments, construct, did_you_mean, flatten
 from effarch.errors import UserError
 from effarch.infrastructure.cost import Sweep
 from effarch.infrastructure.training import folder_name
+from effarch.strategies.compare import Comparison
 
 _CONFIG = library.DEFINE_config_file(
   "config",
@@ -33,7 +34,7 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "Where the run is recorded.")
 
 
 # What takes the entries of a config's parts that no trial reads.
-_PARTS: dict[str, type] = {"measure": Sweep}
+_PARTS: dict[str, type] = {"compare": Comparison, "measure": Sweep}
 
 
 def run(main: Callable[[list[str]], None]) -> None:
@@ -97,6 +98,23 @@ def config_flags() -> list[str]:
     if key.partition(".")[0] not in COMMANDS
   ]
   return [f"--config={config_file()}", *overrides]
+
+
+def train_command(entries: Mapping[str, Any], folder: pathlib.Path) -> str:
+  """Returns what a user would type to repeat one of several runs.
+
+  Args:
+    entries: in which its config differs, by path.
+    folder: the run's.
+  """
+  return shlex.join(
+    [
+      *("python", "-m", "experiments.train"),
+      *config_flags(),
+      *(f"--config.{key}={value}" for key, value in entries.items()),
+      f"--workdir={folder}",
+    ]
+  )
 
 
 def workdir(default: str | None = None) -> pathlib.Path:

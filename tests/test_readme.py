@@ -107,6 +107,12 @@ def test_every_command_runs(images, tmp_path):
       words = [word.replace("weights=int4", start) for word in words]
     if "experiments.measure" in words:
       words += [f"--workdir={tmp_path}/runs/measure"]
+    if "experiments.compare" in words:
+      # What distills asks for a teacher, and what is judged for a second epoch.
+      words += ["--config.training.epochs=2", SHORT[2]]
+      words += ["--config.compare.arms={'sam': {'name': 'sam'}}"]
+      words += ["--config.compare.teachers={}", "--config.compare.seeds=(0,)"]
+      words += [f"--workdir={tmp_path}/runs/compare"]
     if "experiments.pareto" in words:
       words += SHORT[:2]
       if "configs/digits.py" in command:

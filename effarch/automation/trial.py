@@ -2,7 +2,8 @@
 
 The config's parts are `seed`, `data`, `model`, `techniques` (a list),
 `optimizer` (with its `schedule`, `learning_rate` and `clip_norm`),
-`training`, and `export`. What `measure` and `study` hold is for commands.
+`training`, and `export`. What `compare`, `measure` and `study` hold is for
+commands.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ _PARTS = (
 TECHNIQUES = {**learning.TECHNIQUES, **compression.TECHNIQUES}
 
 # Parts of a config that commands read, and no trial.
-COMMANDS = ("measure", "study")
+COMMANDS = ("compare", "measure", "study")
 # Of activations that are watched at once.
 _CALIBRATION_BATCH = 20
 # What a result holds of the model's cost.
@@ -199,7 +200,7 @@ class Trial:
 
     Returns:
       What `result.json` holds: the best checkpoint's step, epoch and metrics,
-      `test/...` metrics, `train_seconds`, and the model's cost.
+      `test/...` metrics, its times as `fit` gives them, and the model's cost.
 
     Raises:
       UserError: see `fit`, or the data's classes have changed since.

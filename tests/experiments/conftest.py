@@ -20,19 +20,21 @@ def call(monkeypatch):
     app, "run", lambda main, flags_parser: main(flags_parser(sys.argv))
   )
   monkeypatch.chdir(ROOT)
-  # Every override becomes a flag of its own.
-  saved = flagsaver.save_flag_values()
 
   def run(function, *arguments):
     monkeypatch.setattr(sys, "argv", ["experiments/train.py", *arguments])
+    # Every override becomes a flag of its own.
+    saved = flagsaver.save_flag_values()
     answers = []
-    command.run(lambda argv: answers.append(function()))
+    try:
+      command.run(lambda argv: answers.append(function()))
+    finally:
+      flagsaver.restore_flag_values(saved)
+      flags.FLAGS.unparse_flags()
     (answer,) = answers
     return answer
 
-  yield run
-  flagsaver.restore_flag_values(saved)
-  flags.FLAGS.unparse_flags()
+  return run
 
 
 @pytest.fixture
