@@ -19,7 +19,7 @@ from effarch.config import arguments, construct, did_you_mean, flatten
 from effarch.errors import UserError
 from effarch.infrastructure.cost import Sweep
 from effarch.infrastructure.training import folder_name
-from effarch.strategies.compare import Comparison
+from effarch.strategies.arms import Comparison
 
 _CONFIG = library.DEFINE_config_file(
   "config",

@@ -7,7 +7,7 @@ import pytest
 
 from configs.learning import compare
 from effarch.errors import UserError
-from effarch.strategies.compare import plan
+from effarch.strategies.arms import plan
 
 ALWAYS = {"distill", "mixup", "weight_ema", "sam"}
 

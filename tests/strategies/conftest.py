@@ -60,6 +60,25 @@ def write_run(tmp_path):
 
 
 @pytest.fixture
+def base():
+  """A trial's config with one technique."""
+  return {
+    "seed": 7,
+    "data": {"name": "digits", "split_seed": 0},
+    "model": {"name": "survey_cnn", "width_multiplier": 0.05},
+    "techniques": ({"name": "label_smoothing", "smoothing": 0.1},),
+    "optimizer": {
+      "name": "adam",
+      "learning_rate": 0.01,
+      "clip_norm": 0.0,
+      "schedule": {"name": "cosine", "warmup_fraction": 0.1},
+    },
+    "training": {"epochs": 10, "batch_size": 8},
+    "export": {"precisions": ("float32",)},
+  }
+
+
+@pytest.fixture
 def study(tmp_path) -> pathlib.Path:
   """The folder that runs are written below."""
   folder = tmp_path / "study"
