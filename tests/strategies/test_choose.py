@@ -117,6 +117,11 @@ def test_knee_of_three_objectives():
   assert knee(np.array(ends + middle)) == 4
 
 
+def test_of_two_that_are_best_the_better_in_the_rest_is_an_end():
+  points = [[0, 2, 4], [3, 1, 4], [3, 4, 0], [2, 4, 3], [2, 2, 2]]
+  assert knee(np.array(points)) is None  # With [3, 4, 0] it would be 3.
+
+
 def test_knee_is_an_end_where_the_plane_would_reward_what_is_worse():
   """Quickest, nearly smallest, and accurate: a plane through it tips over."""
   points = np.array([[1, 0, 0], [0, 1, 0.95], [0.6, 0.9, 1], [0.7, 0.5, 0.2]])

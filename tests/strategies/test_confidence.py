@@ -93,6 +93,15 @@ def test_noise_decides_nothing_and_a_clear_gap_does():
   assert confident_frontier(clear).tolist() == [True, False]
 
 
+def test_single_sample_spreads_like_the_other_side():
+  """Student's t of one degree of freedom: Cauchy's quantile is a tangent."""
+  pair = np.array([[-1.0], [1.0]])
+  bound = np.tan(0.45 * np.pi) * 3**0.5  # 2 is the variance, 1 + 1 / 2 times.
+  for gap, clear in ((0.999 * bound, False), (1.001 * bound, True)):
+    assert dominates(np.array([[gap]]), pair) == clear
+    assert dominates(pair, np.array([[-gap]])) == clear
+
+
 def test_equal_samples_have_no_spread_that_rounding_made():
   same = np.full((3, 1), 0.1)
   assert same.std() > 0

@@ -339,13 +339,15 @@ def test_picture_has_bars_where_there_are_seeds(
 
 
 def test_knee_is_marked_everywhere(study, write_run, printed):
-  for place, accuracy in enumerate((0.5, 0.75, 0.8)):
-    row = {"accuracy": accuracy, "size_bytes": 10**place, "latency_us": 5}
+  # Bytes count by their ratios; by differences the third would be the knee.
+  sizes = (1000, 2000, 100_000, 1_000_000)
+  for place, accuracy in enumerate((0.5, 0.75, 0.95, 1.0)):
+    row = {"accuracy": accuracy, "size_bytes": sizes[place], "latency_us": 5}
     write_run(f"run{place}", {"width": place}, [row])
   text = printed()
-  assert [row["knee"] for row in table(study)] == [False, True, False]
+  assert [row["knee"] for row in table(study)] == [False, True, False, False]
   signs = [line.split()[1] for line in text.splitlines() if "float32" in line]
-  assert signs == ["●", "◆", "●"]
+  assert signs == ["●", "◆", "●", "●"]
   knees = Page(study / "report.html").data["knees"]
   assert knees["accuracy|size_bytes"] == 1
   assert knees["accuracy|latency_us"] is None
