@@ -16,6 +16,7 @@ from effarch.automation.trial import COMMANDS, Trial
 from effarch.config import construct
 from effarch.errors import UserError
 from effarch.infrastructure.training import RunFolder
+from effarch.strategies.edits import changed, checked, leaves, taught, teachers
 from effarch.strategies.verdict import PLAIN
 
 _TEACHERS = "teachers"
@@ -64,7 +65,7 @@ class Comparison:
     for place, seed in enumerate(self.seeds):
       if seed in self.seeds[:place]:
         raise ValueError(f"seeds: {seed!r} is there twice")
-    named = [t for each in self.arms.values() for t in _teachers(each)]
+    named = [t for each in self.arms.values() for t in teachers(each)]
     for name, changes in self.teachers.items():
       _check_name(f"teachers.{name}", name)
       if not isinstance(changes, Mapping):
@@ -143,27 +144,27 @@ def plan(
       "config.compare.time: True needs a second epoch, as the first compiles; "
       "raise config.training.epochs"
     )
-  teachers = []
+  taught_by = []
   for name, changes in chosen.teachers.items():
     place = f"{_TEACHERS}/{name}"
     where = {"config": f"config.compare.{_TEACHERS}.{name}"}
-    trial = _trial(_changed(base, changes), where)
-    teachers.append(Run(name, trial, _leaves(changes), place))
-  folders = {each.arm: str(workdir / each.folder) for each in teachers}
+    trial = checked(changed(base, changes), where)
+    taught_by.append(Run(name, trial, leaves(changes), place))
+  folders = {each.arm: str(workdir / each.folder) for each in taught_by}
   arms, place = [], len(base["techniques"])
   for seed in chosen.seeds:  # First, so that all arms see a slow hour alike.
     for name, technique in {PLAIN: None, **chosen.arms}.items():
       entries: dict[str, Any] = {"seed": seed}
       if technique:
-        own = (*base["techniques"], _taught(technique, folders))
+        own = (*base["techniques"], taught(technique, folders))
         entries["techniques"] = own
       where = {
         "config.seed": "config.compare.seeds",
         f"config.techniques[{place}]": f"config.compare.arms.{name}",
       }
-      trial = _trial({**base, **entries}, where)
+      trial = checked({**base, **entries}, where)
       arms.append(Run(name, trial, entries, f"{name}/seed={seed}"))
-  return chosen, teachers, arms
+  return chosen, taught_by, arms
 
 
 def _check_name(where: str, name: str) -> None:
@@ -171,56 +172,3 @@ def _check_name(where: str, name: str) -> None:
     raise ValueError(f"{where}: the name is taken; choose another")
   if not re.fullmatch(r"\w+", name):
     raise ValueError(f"{where}: has more than letters, digits and _")
-
-
-def _teachers(technique: Mapping[str, Any]) -> list[Any]:
-  given = technique.get("teacher", ())
-  return list(given) if isinstance(given, list | tuple) else [given]
-
-
-def _taught(
-  technique: Mapping[str, Any], folders: Mapping[str, str]
-) -> dict[str, Any]:
-  """Returns the technique with folders in place of teachers' names."""
-  if "teacher" not in technique:
-    return dict(technique)
-  given = technique["teacher"]
-  found: Any = tuple(folders.get(str(t), t) for t in _teachers(technique))
-  several = isinstance(given, list | tuple)
-  return {**technique, "teacher": found if several else found[0]}
-
-
-def _trial(config: Mapping[str, Any], places: Mapping[str, str]) -> Trial:
-  """Returns the trial; errors name the place in `compare` they come from."""
-  try:
-    return Trial(copy.deepcopy(dict(config)))
-  except UserError as error:
-    told = str(error)
-    for there, here in places.items():
-      if told.startswith(there):
-        raise UserError(here + told.removeprefix(there)) from error
-    raise
-
-
-def _changed(
-  tree: Mapping[str, Any], changes: Mapping[str, Any]
-) -> dict[str, Any]:
-  """Returns a tree with other entries; with another `name`, those alone."""
-  if changes.get("name", tree.get("name")) != tree.get("name"):
-    return dict(changes)
-  found = dict(tree)
-  for key, value in changes.items():
-    within = isinstance(value, Mapping) and isinstance(tree.get(key), Mapping)
-    found[key] = _changed(tree[key], value) if within else value
-  return found
-
-
-def _leaves(tree: Mapping[str, Any], before: str = "") -> dict[str, Any]:
-  """Returns entries by path, as flags take them: lists are one."""
-  found = {}
-  for key, value in tree.items():
-    if isinstance(value, Mapping):
-      found |= _leaves(value, f"{before}{key}.")
-    else:
-      found[f"{before}{key}"] = value
-  return found
