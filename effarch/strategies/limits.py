@@ -92,7 +92,7 @@ def parse_limit(text: str) -> Limit:
     raise UserError(f"limit {text!r}: {amount[1]!r} is no number") from None
   if number <= 0:
     raise UserError(f"limit {text!r}: is not above 0")
-  most = round(number * units[unit], 9)  # 4.35 KB are 4,350 bytes.
+  most = round(number * units[unit], 9)  # 2.01 KB are 2,010 bytes.
   return Limit(column, int(most) if most.is_integer() else most)
 
 

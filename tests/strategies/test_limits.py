@@ -14,7 +14,7 @@ from effarch.strategies.limits import Limit, is_limit, parse_limit
     ("50kb", "size_bytes", 50_000),
     ("64KiB", "size_bytes", 65_536),
     ("2 MiB", "size_bytes", 2 * 1024**2),
-    ("4.35KB", "size_bytes", 4350),
+    ("2.01KB", "size_bytes", 2010),
     ("1.5MB", "size_bytes", 1_500_000),
     ("2GiB", "size_bytes", 2 * 1024**3),
     ("800 B", "size_bytes", 800),
