@@ -1,11 +1,14 @@
 """Run folders as training, shipping and measuring leave them, but written."""
 
+import io
 import json
 import pathlib
 
 import pytest
+from rich.console import Console
 
 from effarch.infrastructure.training import RunFolder
+from effarch.strategies.report import report
 
 _CONFIG = {
   "seed": 0,
@@ -84,6 +87,18 @@ def study(tmp_path) -> pathlib.Path:
   folder = tmp_path / "study"
   folder.mkdir()
   return folder
+
+
+@pytest.fixture
+def printed(study):
+  """Makes the study's report, or others'; returns what was printed."""
+
+  def make(folder=study, *others, **options):
+    out = io.StringIO()
+    report([folder, *others], Console(file=out, width=200), **options)
+    return out.getvalue()
+
+  return make
 
 
 def _lines(folder, name, rows) -> None:
