@@ -110,7 +110,7 @@ def sequence_config(
         "dropout_rate": 0.0,
         "dtype": "float32",
       },
-      "techniques": [],
+      "techniques": (),
       "optimizer": {
         "name": "adamw",
         "learning_rate": chosen.rate,

@@ -19,6 +19,7 @@ from effarch.config import arguments, construct, did_you_mean, flatten
 from effarch.errors import UserError
 from effarch.infrastructure.cost import Sweep
 from effarch.infrastructure.training import folder_name
+from effarch.strategies import STRATEGIES
 from effarch.strategies.arms import Comparison
 
 _CONFIG = library.DEFINE_config_file(
@@ -33,6 +34,8 @@ _OWN = {"optimizer": ("learning_rate", "clip_norm", "schedule")}
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where the run is recorded.")
 
 
+# The config's parts that have a `name`, those of commands too.
+_NAMED = {**NAMED, "strategy": (STRATEGIES, ())}
 # What takes the entries of a config's parts that no trial reads.
 _PARTS: dict[str, type] = {"compare": Comparison, "measure": Sweep}
 
@@ -62,7 +65,7 @@ def config() -> ConfigDict:
   if chosen is None:
     raise UserError("--config=FILE is missing, say --config=configs/digits.py")
   overridden = dict(_overrides(sys.argv))
-  for path, (table, _) in NAMED.items():
+  for path, (table, _) in _NAMED.items():
     name = overridden.get(f"{path}.name")
     if name and name in table:
       # Entries of what stood there before mean nothing now.
@@ -225,7 +228,7 @@ def _defaults(plain: dict[str, Any], overrides: dict[str, str]) -> set[str]:
     if name in plain
     for key in arguments(taker)
   }
-  for path, (table, added) in NAMED.items():
+  for path, (table, added) in _NAMED.items():
     group = plain
     for part in path.split("."):
       group = group.get(part, {})

@@ -113,6 +113,13 @@ def test_every_command_runs(images, tmp_path):
       words += ["--config.compare.arms={'sam': {'name': 'sam'}}"]
       words += ["--config.compare.teachers={}", "--config.compare.seeds=(0,)"]
       words += [f"--workdir={tmp_path}/runs/compare"]
+    if "experiments.strategy" in words:
+      words += [*SHORT[:2], "--config.model.width_multiplier=0.2"]
+      words += ["--config.strategy.limits=('size_bytes<=0.6x',)"]
+      small = {"small": {"model": {"width_multiplier": 0.05}}}
+      words += [f"--config.strategy.shrink={small}"]
+      words += ["--config.strategy.improve={}", "--config.strategy.seeds=(0,)"]
+      words += [f"--workdir={tmp_path}/runs/strategy"]
     if "experiments.pareto" in words:
       words += SHORT[:2]
       if "configs/digits.py" in command:

@@ -75,9 +75,7 @@ def get_config(variant: str = "") -> ConfigDict:
     raise UserError(f"data {name!r} is none; {did_you_mean(name, _STUDIES)}")
   base, teacher, augmentation, decay = _STUDIES[name]
   config: Any = base()
-  # None, so that each arm stands alone; no list, which flags can't override.
-  del config.techniques
-  config.techniques = ()
+  config.techniques = ()  # So that each arm stands alone.
   if chosen.epochs:
     config.training.epochs = chosen.epochs
   config.compare = ConfigDict(

@@ -59,12 +59,12 @@ def get_config(variant: str = "") -> ConfigDict:
   config.model.feed_forward = "relu"
   if chosen.structure == "dense":
     return config
-  config.techniques = [
+  config.techniques = (
     {
       "name": "structured",
       "structure": structure_config(chosen.structure, chosen.ratio),
       "where": "blocks.*",
       "seed": chosen.seed,
-    }
-  ]
+    },
+  )
   return config

@@ -46,7 +46,7 @@ def get_config(variant: str = "") -> ConfigDict:
         "convolution": chosen.convolution,
         "dtype": "float32",
       },
-      "techniques": techniques,
+      "techniques": tuple(techniques),
       "optimizer": {
         "name": "adamw",
         "learning_rate": 5e-3,

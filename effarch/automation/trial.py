@@ -2,8 +2,8 @@
 
 The config's parts are `seed`, `data`, `model`, `techniques` (a list),
 `optimizer` (with its `schedule`, `learning_rate` and `clip_norm`),
-`training`, and `export`. What `compare`, `measure` and `study` hold is for
-commands.
+`training`, and `export`. What `compare`, `measure`, `strategy` and
+`study` hold is for commands.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ _PARTS = (
 TECHNIQUES = {**learning.TECHNIQUES, **compression.TECHNIQUES}
 
 # Parts of a config that commands read, and no trial.
-COMMANDS = ("compare", "measure", "study")
+COMMANDS = ("compare", "measure", "strategy", "study")
 # Of activations that are watched at once.
 _CALIBRATION_BATCH = 20
 # What a result holds of the model's cost.
@@ -284,6 +284,26 @@ class Trial:
       test=self.source.load("test"),
       formats=self.export.formats,
     )
+
+  def untrained(self) -> Iterator[tuple[str, nnx.Module]]:
+    """Returns what would ship without training, in each precision.
+
+    Its numbers are drawn: of initial ones many are equal, which files store
+    once.
+    """
+    example = self.source.example()
+    model = self.model(dtype="float32")
+    for technique in self.techniques:
+      model = technique.model(model, example)
+    model.eval()
+    generator = np.random.default_rng(0)
+    for _, leaf in nnx.iter_graph(model):
+      if isinstance(leaf, nnx.Param | nnx.BatchStat):
+        drawn = generator.uniform(0.01, 0.1, leaf.shape)
+        leaf[...] += np.asarray(drawn, leaf.dtype)
+    for technique in self.techniques:
+      model = technique.finish(model)
+    yield from self._precisions(fold(model))
 
   def _precisions(self, model: nnx.Module) -> Iterator[tuple[str, nnx.Module]]:
     """Returns the model in each precision that ships."""

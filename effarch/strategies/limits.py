@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+from effarch.config import did_you_mean
 from effarch.errors import UserError
 
 # The columns that a bare unit means, by the ending of names of its kind.
@@ -25,6 +28,7 @@ _UNITS = {
   "count": {"": 1, "k": 10**3, "m": 10**6, "g": 10**9},
 }
 _AMOUNT = re.compile(r"([\d._]+(?:e[+-]?\d+)?)\s*([a-zµμ]*)", re.IGNORECASE)
+_TIMES = re.compile(r"(\w+)\s*<=\s*(\d+\.?\d*|\.\d+)\s*x", re.IGNORECASE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,6 +98,36 @@ def parse_limit(text: str) -> Limit:
     raise UserError(f"limit {text!r}: is not above 0")
   most = round(number * units[unit], 9)  # 2.01 KB are 2,010 bytes.
   return Limit(column, int(most) if most.is_integer() else most)
+
+
+def told(limits: Sequence[Limit]) -> str:
+  """Returns limits in words."""
+  return " and ".join(map(str, limits))
+
+
+def parse_limits(
+  texts: Sequence[str], beside: Mapping[str, Any]
+) -> tuple[Limit, ...]:
+  """Returns limits, some of which are multiples of what something else costs.
+
+  Args:
+    texts: as of `parse_limit`, or `size_bytes<=0.25x`.
+    beside: what multiples are of, by column.
+
+  Raises:
+    UserError: one is no limit, or there is nothing it could be a multiple of.
+  """
+  found = []
+  for text in texts:
+    times = _TIMES.fullmatch(text.strip())
+    if not times:
+      found.append(parse_limit(text))
+    elif times[1] not in beside:
+      hint = did_you_mean(times[1], beside)
+      raise UserError(f"limit {text!r}: {times[1]!r} is unknown; {hint}")
+    else:
+      found.append(Limit(times[1], float(times[2]) * beside[times[1]]))
+  return tuple(found)
 
 
 def _usual(unit: str) -> str:

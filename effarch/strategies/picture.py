@@ -9,6 +9,7 @@ from typing import Any
 import matplotlib
 
 from effarch.strategies.marks import Marks, mark
+from effarch.strategies.records import model
 
 matplotlib.use("Agg")
 
@@ -84,7 +85,7 @@ def _draw(panel, rows, quality, name, marks: Marks, styles) -> None:
       panel.errorbar(*point, up, across, alpha=alpha, zorder=0.5, **bar)
     if kept:
       panel.annotate(
-        " ".join(str(value) for value in row["config"].values()),
+        model(row),
         point,
         (6, -9),
         textcoords="offset points",

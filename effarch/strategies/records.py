@@ -7,6 +7,7 @@ import io
 import json
 import os
 import pathlib
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,6 +18,8 @@ from effarch.infrastructure.training import RunFolder
 
 QUALITIES = ("accuracy", "validation_accuracy")
 FOOTPRINTS = ("size_bytes", "latency_us", "macs", "params", "train_seconds")
+# A longer name of a model is none.
+_LONGEST = 40
 _RESULT = ("params", "statistics", "macs", "flops", "epoch", "train_seconds")
 
 
@@ -91,10 +94,16 @@ def _kind(artifact: dict[str, Any]) -> str:
   return precision if kind == "litert" else f"{precision} {kind}"
 
 
+def model(row: Mapping[str, Any]) -> str:
+  """Returns the values that vary, or the run's name where these are many."""
+  values = " ".join(str(value) for value in row["config"].values())
+  short = 0 < len(values) <= _LONGEST
+  return values if short else re.sub(r"/seed=\d+$", "", row["run"])
+
+
 def label(row: Mapping[str, Any]) -> str:
-  """Returns a short name: the values that vary, and the kind of file."""
-  values = [str(value) for value in row["config"].values()]
-  return " ".join([*(values or [row["run"]]), row["kind"]])
+  """Returns a short name: that of the model, and the kind of file."""
+  return f"{model(row)} {row['kind']}"
 
 
 def write_tables(folder: pathlib.Path, rows: Sequence[dict[str, Any]]) -> None:

@@ -23,9 +23,13 @@ from effarch.strategies.records import (
   QUALITIES,
   collect,
   label,
+  model,
   write_tables,
 )
 from effarch.strategies.seeds import over_seeds
+
+# More entries that vary are no columns; the model's name is one.
+_COLUMNS = 5
 
 
 def report(
@@ -132,15 +136,22 @@ def _table(rows, quality, footprint) -> Table:
   if any("seeds" in row for row in rows):
     columns["seeds"] = None
   table.add_column("")
-  for key in varied:
-    table.add_column(escape(key.split(".")[-1]), overflow="fold")
+  many = len(varied) > _COLUMNS
+
+  def cells(row):
+    if many:
+      return [model(row)]
+    return [str(row["config"].get(key, "")) for key in varied]
+
+  for head in ["model"] if many else [key.split(".")[-1] for key in varied]:
+    table.add_column(escape(head), overflow="fold")
   table.add_column("file")
   for name in columns:
     table.add_column(name, justify="right")
   for row in rows:
     table.add_row(
       _sign(row),
-      *(escape(str(row["config"].get(key, ""))) for key in varied),
+      *map(escape, cells(row)),
       row["kind"],
       *(_shown(row, name, name in (quality, *footprint)) for name in columns),
       style="" if row["frontier"] or row["undecided"] else "dim",

@@ -1,0 +1,1 @@
+"""Strategies of the survey's guide."""

@@ -1,0 +1,44 @@
+"""Runs a strategy: prints its plan, then trains, ships, and tells what came.
+
+python -m experiments.strategy --config=configs/strategies/shrink_digits.py
+"""
+
+from __future__ import annotations
+
+from effarch.automation.trial import COMMANDS
+from effarch.config import build
+from effarch.errors import UserError
+from effarch.strategies import STRATEGIES
+from effarch.strategies.lab import Lab
+from effarch.strategies.report import report
+from effarch.strategies.story import show_plan, show_story, tell_story
+from experiments import command
+
+
+def main(argv: list[str]) -> None:
+  del argv
+  config = command.config().to_dict()
+  if "strategy" not in config:
+    raise UserError(
+      "config.strategy: missing; experiments.train runs one trial"
+    )
+  strategy = build(STRATEGIES, config["strategy"], "config.strategy")
+  workdir, console = command.workdir(command.run_name()), command.console()
+  lab = Lab(
+    {key: value for key, value in config.items() if key not in COMMANDS},
+    workdir,
+    seeds=strategy.seeds,
+    budget=strategy.budget,
+    command=command.train_command,
+    tell=console.print,
+  )
+  strategy.check(lab.start)
+  show_plan(strategy.plan(lab), lab, console)
+  best = strategy.run(lab)
+  story = tell_story(strategy, lab, best, command.command_line())
+  report([workdir], console)
+  show_story(story, console)
+
+
+if __name__ == "__main__":
+  command.run(main)
