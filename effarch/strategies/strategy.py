@@ -38,7 +38,8 @@ class Strategy:
       of the start's smallest file, `size_bytes<=0.25x`.
     improve: by name, changes of the config that may help; `techniques` among
       them come after those that are there. They are tried one after the other,
-      and kept if validation says so.
+      in the order of their names if they come from a config, and kept if
+      validation says so.
     seeds: each candidate is trained from all of them.
     budget: of compute, in trainings of the start from one seed; what it has
       not enough left for is left out.

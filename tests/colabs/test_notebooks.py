@@ -38,6 +38,13 @@ SMALL = {
     "MORE_EPOCHS": 1,
     "EXAMPLES": 20,
   },
+  "07_distil": {
+    "TEACHER_WIDTH": 0.2,
+    "WIDTH": 0.05,
+    "EPOCHS": 1,
+    "SEEDS": (0,),
+    "LOSSES": ("labels alone", "soft labels", "similarity preserving"),
+  },
 }
 
 
