@@ -8,6 +8,7 @@ from __future__ import annotations
 from effarch.automation.trial import COMMANDS
 from effarch.config import build
 from effarch.errors import UserError
+from effarch.infrastructure.training import RunFolder
 from effarch.strategies import STRATEGIES
 from effarch.strategies.lab import Lab
 from effarch.strategies.report import report
@@ -24,9 +25,12 @@ def main(argv: list[str]) -> None:
     )
   strategy = build(STRATEGIES, config["strategy"], "config.strategy")
   workdir, console = command.workdir(command.run_name()), command.console()
+  # Another strategy would not know what it finds there.
+  RunFolder.open(workdir, config)
   lab = Lab(
     {key: value for key, value in config.items() if key not in COMMANDS},
     workdir,
+    given=strategy.start,
     seeds=strategy.seeds,
     budget=strategy.budget,
     command=command.train_command,

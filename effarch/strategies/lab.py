@@ -70,6 +70,14 @@ class Tried:
     return max(within, key=validated, default=None)
 
 
+def _flags(config: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns entries as flags have them, whose lists are tuples."""
+  return {
+    key: tuple(value) if isinstance(value, list) else value
+    for key, value in leaves(config).items()
+  }
+
+
 def _macs(config: Mapping[str, Any]) -> int:
   plain = {"techniques": (), "export": {"precisions": ("float32",)}}
   trial = Trial({**config, **plain})
@@ -87,6 +95,8 @@ class Lab:
   Args:
     config: the trial's that candidates are made of and compared with.
     workdir: of all candidates.
+    given: the folder of a finished run, whose config takes that one's place
+      and which is not trained again; or none.
     seeds: each candidate is trained from all of them.
     budget: of the compute of all trainings; one of `config` from one seed costs
       one.
@@ -100,13 +110,17 @@ class Lab:
     config: Mapping[str, Any],
     workdir: pathlib.Path,
     *,
+    given: str = "",
     seeds: Sequence[int],
     budget: float,
     command: Callable[[dict[str, Any], pathlib.Path], str],
     tell: Callable[[str], None],
   ):
-    self.start = Candidate(START, "as it is", config)
+    own = RunFolder(given).read("config.json") if given else config
+    self.start = Candidate(START, "as it is", own)
     self.workdir = workdir
+    self._given = given
+    self._typed = _flags(config)
     self.seeds = tuple(seeds)
     self.tried: list[Tried] = []
     self._left = budget
@@ -154,7 +168,11 @@ class Lab:
   def train(self, candidate: Candidate) -> Tried:
     """Trains, ships and measures what was not yet, from every seed."""
     self._left -= self.price(candidate)
-    folders = [self._run(candidate, seed) for seed in self.seeds]
+    if candidate == self.start and self._given:
+      folders = [RunFolder(self._given)]
+      Trial(candidate.config).ship(folders[0])
+    else:
+      folders = [self._run(candidate, seed) for seed in self.seeds]
     record = RunFolder(self.workdir / candidate.name)
     if not record.has("tried.json"):
       time_artifacts(folders)
@@ -181,8 +199,11 @@ class Lab:
       parent = self.workdir / candidate.parent / f"seed={seed}"
       begin = {"name": "pretrained", "folder": str(parent)}
       config["techniques"] = (begin, *config["techniques"])
-    base = leaves(self.start.config)
-    entries = {k: v for k, v in leaves(config).items() if base.get(k) != v}
+    entries = {
+      key: value
+      for key, value in _flags(config).items()
+      if self._typed.get(key) != value
+    }
     folder = RunFolder.open(path, config, self._command(entries, path))
     trial = Trial(config)
     trial.train(folder)

@@ -40,6 +40,8 @@ class Strategy:
       them come after those that are there. They are tried one after the other,
       in the order of their names if they come from a config, and kept if
       validation says so.
+    start: the folder of a finished run to start with; without it, the config is
+      trained.
     seeds: each candidate is trained from all of them.
     budget: of compute, in trainings of the start from one seed; what it has
       not enough left for is left out.
@@ -47,6 +49,7 @@ class Strategy:
 
   limits: tuple[str, ...] = ("size_bytes<=1x",)
   improve: Changes = dataclasses.field(default_factory=dict)
+  start: str = ""
   seeds: tuple[int, ...] = (0, 1, 2)
   budget: float = 100.0
 

@@ -80,3 +80,9 @@ def test_the_same_config_trains_the_start(call):
 )
 def test_mistakes_end_in_one_line(refused, argument, line):
   assert line in refused(lambda: strategy.main([]), ARGUMENTS[0], argument)
+
+
+def test_another_strategy_in_its_place_is_refused(refused, tmp_path):
+  RunFolder.open(tmp_path, {"strategy": {"name": "grow_improve_shrink"}})
+  arguments = [*ARGUMENTS, f"--workdir={tmp_path}"]
+  assert str(tmp_path) in refused(lambda: strategy.main([]), *arguments)

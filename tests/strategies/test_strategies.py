@@ -271,6 +271,34 @@ def test_plans_bound_what_is_done_and_train_nothing(
   assert len(world.trained) == 2 * len(lab.tried)
 
 
+def test_a_finished_run_is_started_with_and_not_trained_again(world, tmp_path):
+  config = copy.deepcopy(world.config)
+  config["model"]["width_multiplier"] = 0.5
+  given = RunFolder.open(tmp_path / "given", config)
+  Trial(config).train(given)
+  world.trained.clear()
+  world.config["model"]["width_multiplier"] = 0.05  # Does not count.
+  strategy = ShrinkAndImprove(**SHRINK)
+  lab = Lab(
+    *(world.config, tmp_path / "lab"),
+    given=str(given.path),
+    seeds=strategy.seeds,
+    budget=100.0,
+    command=lambda entries, folder: json.dumps(entries),
+    tell=print,
+  )
+  strategy.run(lab)
+  assert lab.tried[0].folders == (str(given.path),)
+  assert given.path not in world.trained
+  # Half of the run's own 50,000 bytes.
+  assert [each.candidate.name for each in lab.tried[1:3]] == ["w20", "w10"]
+  w20 = RunFolder(lab.tried[1].folders[0])
+  typed = json.loads(w20.read_lines("provenance.jsonl")[-1]["command"])
+  assert typed == {"model.width_multiplier": 0.2, "seed": 0}
+  (taught,) = [t for t in lab.tried if t.candidate.name == "w20+distil"]
+  assert taught.candidate.config["techniques"][0]["teacher"] == str(given.path)
+
+
 def test_a_start_costs_one_for_each_seed(world, tmp_path):
   _, lab, _ = make(ShrinkAndImprove, world, tmp_path, **SHRINK)
   assert lab.price(lab.start) == 2
