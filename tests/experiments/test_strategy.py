@@ -83,6 +83,10 @@ def test_mistakes_end_in_one_line(refused, argument, line):
 
 
 def test_another_strategy_in_its_place_is_refused(refused, tmp_path):
-  RunFolder.open(tmp_path, {"strategy": {"name": "grow_improve_shrink"}})
+  RunFolder.open(tmp_path, {"strategy": {"name": "another"}})
+  RunFolder(tmp_path / "start").write("footprint.json", [])
   arguments = [*ARGUMENTS, f"--workdir={tmp_path}"]
-  assert str(tmp_path) in refused(lambda: strategy.main([]), *arguments)
+  assert refused(lambda: strategy.main([]), *arguments) == (
+    f"workdir {tmp_path}: holds a strategy of another config; give another "
+    "--workdir or remove the folder"
+  )
