@@ -44,6 +44,17 @@ def quick_compilation():
   jax.config.update("jax_disable_most_optimizations", False)
 
 
+@pytest.fixture(autouse=True, scope="module")
+def programs_of_a_module():
+  """Frees what a module's tests have compiled.
+
+  A process may have 65,530 regions of memory, and thousands of programs need
+  more; the compiler then aborts.
+  """
+  yield
+  jax.clear_caches()
+
+
 @pytest.fixture(autouse=True)
 def own_user_cache(tmp_path, monkeypatch):
   """Keeps decoded images out of the user's cache folder."""
