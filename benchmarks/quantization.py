@@ -152,7 +152,8 @@ def _trained(
   config["data"]["path"] = str(asked.data)
   if not any(asked.data.glob("*batch*")):
     config["data"]["name"] = "image_folder"
-  command = f"python -m experiments.train --config={cifar10.__name__}:{variant}"
+  file = f"{cifar10.__name__.replace('.', '/')}.py"
+  command = f"python -m experiments.train --config={file}:{variant}"
   folder = RunFolder.open(asked.workdir / name, config, command)
   trial = Trial(config)
   trial.train(folder)

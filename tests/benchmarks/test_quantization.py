@@ -1,4 +1,5 @@
 import json
+import pathlib
 import sys
 
 import numpy as np
@@ -9,6 +10,8 @@ from benchmarks import quantization
 from configs.quantization import cifar10
 from effarch.automation.trial import Trial
 from effarch.errors import UserError
+
+ROOT = pathlib.Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -81,3 +84,10 @@ def test_configs_are_possible(network, more):
 def test_an_unknown_network_is_told():
   with pytest.raises(UserError, match="network 'survey' is unknown; did you"):
     cifar10.get_config("network=survey")
+
+
+def test_the_docs_show_what_was_found():
+  rows = json.loads((ROOT / "results/quantization_cpu.json").read_text())
+  text = (ROOT / "docs/quantization.md").read_text()
+  assert quantization.table(rows) in text
+  assert quantization.parity(rows) in text
