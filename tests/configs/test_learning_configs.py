@@ -15,7 +15,7 @@ ALWAYS = {"distill", "mixup", "weight_ema", "sam"}
 @pytest.mark.parametrize(
   ("name", "augmentation", "epochs"),
   [
-    ("digits", "rand_augment", 150),
+    ("digits", "rand_augment", 500),
     ("mnist1d", "spec_augment", 15),
     ("cifar10", "rand_augment", 10),
   ],
