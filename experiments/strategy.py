@@ -12,6 +12,7 @@ from typing import Any
 from effarch.automation.trial import COMMANDS
 from effarch.config import build
 from effarch.errors import UserError
+from effarch.infrastructure.export import time_artifacts
 from effarch.infrastructure.training import RunFolder
 from effarch.strategies import STRATEGIES
 from effarch.strategies.lab import START, Lab
@@ -44,6 +45,8 @@ def main(argv: list[str]) -> None:
   show_plan(strategy.plan(lab), lab, console)
   with folder.training():
     best = strategy.run(lab)
+    # Those of decisions stem from as many measurements as there are steps.
+    time_artifacts([RunFolder(f) for each in lab.tried for f in each.folders])
   story = tell_story(strategy, lab, best, command.command_line())
   report([workdir], console)
   show_story(story, console)

@@ -18,7 +18,7 @@ from effarch.strategies.strategy import Changes, Planned, Strategy
 class ShrinkAndImprove(Strategy):
   """Fits a model into limits, and wins back what that lost.
 
-  What fits is known before it is trained, by files of initial parameters. The
+  What fits is known before it is trained, by files of drawn numbers. The
   largest that do are trained, the best of them improved, and the best of these
   goes on with what `refine` names, such as training with rounded weights.
 

@@ -26,7 +26,7 @@ def made(
     parent: that is changed.
     name: of the step.
     changes: a tree of entries like the config; techniques come after the
-      parent's, or if it goes on from the parent's weights, in their place.
+      parent's.
     teachers: by name the folders of runs, for techniques with a `teacher`.
     goes_on: see `Candidate`.
   """

@@ -17,15 +17,16 @@ from effarch.automation.footprint import training_seconds
 from effarch.automation.trial import Trial
 from effarch.infrastructure.training import RunFolder, provenance
 from effarch.strategies.frontier import hypervolume
-from effarch.strategies.lab import Lab, Tried
+from effarch.strategies.lab import Lab, Tried, validated
 from effarch.strategies.strategy import Planned, Strategy
 
 
 def show_plan(plan: Sequence[Planned], lab: Lab, console: Console) -> None:
-  """Prints a plan, with the time that it may take on this machine at most.
+  """Prints a plan, with the time that it may take on this machine.
 
   A few steps of the start are taken to know that; what was trained before is
-  not subtracted.
+  not subtracted. A teacher that is still to be trained is taken for the start,
+  so that larger ones take longer.
   """
   steps, around = training_seconds(Trial(lab.start.config))
   table = Table(title="Plan", title_justify="left")
@@ -41,7 +42,7 @@ def show_plan(plan: Sequence[Planned], lab: Lab, console: Console) -> None:
     table.add_row(escape(each.what), *cells)
   console.print(table)
   console.print(
-    "Costs are in trainings of the start from one seed; together at most "
+    "Costs are in trainings of the start from one seed; together about "
     f"{_minutes(total)}"
   )
 
@@ -74,7 +75,7 @@ def tell_story(
     candidate = tried.candidate
     file = tried.best(limits) or tried.best()
     assert file is not None
-    found = statistics.fmean(file["validation_accuracy"])
+    found = validated(file)
     parent = steps.get(candidate.parent)
     steps[candidate.name] = {
       "name": candidate.name,

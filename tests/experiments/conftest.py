@@ -2,6 +2,7 @@
 
 import pathlib
 import sys
+import warnings
 
 import pytest
 from absl import app, flags
@@ -27,7 +28,10 @@ def call(monkeypatch):
     saved = flagsaver.save_flag_values()
     answers = []
     try:
-      command.run(lambda argv: answers.append(function()))
+      with warnings.catch_warnings():
+        # ml_collections' own way of loading a config.
+        warnings.filterwarnings("ignore", ".*load_module", DeprecationWarning)
+        command.run(lambda argv: answers.append(function()))
     finally:
       flagsaver.restore_flag_values(saved)
       flags.FLAGS.unparse_flags()

@@ -7,11 +7,6 @@ import pytest
 from effarch.automation.trial import Trial
 from experiments import command
 
-# ml_collections' own way of loading a config.
-pytestmark = pytest.mark.filterwarnings(
-  "ignore:.*load_module:DeprecationWarning"
-)
-
 ROOT = pathlib.Path(__file__).parents[2]
 DIGITS = "--config=configs/digits.py"
 # The first command of README.md.

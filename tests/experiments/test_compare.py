@@ -7,11 +7,7 @@ import pytest
 
 from experiments import command, compare
 
-pytestmark = [
-  # ml_collections' own way of loading a config.
-  pytest.mark.filterwarnings("ignore:.*load_module:DeprecationWarning"),
-  pytest.mark.usefixtures("quick_compilation"),
-]
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 ARGUMENTS = [
   "--config=configs/learning/compare.py:digits,epochs=2",

@@ -58,7 +58,6 @@ def test_a_text_that_changed_is_refused(refused, folder):
   assert "give it the data it had" in told
 
 
-@pytest.mark.filterwarnings("ignore:.*load_module:DeprecationWarning")
 def test_training_tells_bits_a_token(call, folder, capsys):
   config = folder.read("config.json")
   text = config["data"]["path"]

@@ -12,10 +12,6 @@ from effarch.infrastructure.cost import Ceilings, report
 from effarch.infrastructure.data import SOURCES, Source
 from experiments import measure
 
-# ml_collections' own way of loading a config.
-pytestmark = pytest.mark.filterwarnings(
-  "ignore:.*load_module:DeprecationWarning"
-)
 CONFIG = [
   "--config=configs/digits.py",
   "--config.data.name=toy",

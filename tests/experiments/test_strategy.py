@@ -11,11 +11,7 @@ from effarch.infrastructure.export import read_artifacts
 from effarch.infrastructure.training import RunFolder
 from experiments import command, strategy
 
-pytestmark = [
-  # ml_collections' own way of loading a config.
-  pytest.mark.filterwarnings("ignore:.*load_module:DeprecationWarning"),
-  pytest.mark.usefixtures("quick_compilation"),
-]
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 ARGUMENTS = [
   "--config=configs/strategies/shrink_digits.py:epochs=2,w=0.2",
