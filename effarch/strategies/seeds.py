@@ -35,9 +35,11 @@ def over_seeds(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
   for row in rows:
     config = dict(row["config"])
     seed = json.dumps(config.pop(_SEED, None))
-    text = json.dumps([config, row["kind"]], sort_keys=True)
-    # One that begins with another's weights names a folder of its own seed.
-    point = text.replace(f"{_SEED}={seed}", _SEED)
+    for key, value in config.items():
+      # One that begins with another's weights names a folder of its own seed.
+      if key.endswith(".folder"):
+        config[key] = str(value).replace(f"{_SEED}={seed}", _SEED)
+    point = json.dumps([config, row["kind"]], sort_keys=True)
     repeated[point, seed] += 1
     groups[point, repeated[point, seed]].append(row)
   if len(groups) == len(rows):

@@ -101,3 +101,24 @@ def test_moments_are_numpys(values):
 def test_a_row_by_itself_is_one_sample():
   found = samples(row("a", 0.25), ["accuracy"], ["size_bytes"])
   assert found.tolist() == [[0.25, -1000]]
+
+
+def test_a_seeds_own_start_and_an_ensembles_seeds_are_no_difference():
+  rows = [
+    {
+      "run": f"a/seed={seed}",
+      "kind": "int8",
+      "size_bytes": 10,
+      "accuracy": 0.5 + seed / 10,
+      "config": {
+        "seed": seed,
+        "techniques[0].folder": f"runs/start/seed={seed}",
+        "techniques[1].teacher": ["runs/start/seed=0", "runs/start/seed=1"],
+      },
+    }
+    for seed in (0, 1)
+  ]
+  (point,) = over_seeds(rows)
+  assert (point["seeds"], point["accuracy"]) == (2, 0.55)
+  rows[1]["config"]["techniques[1].teacher"] = ["runs/other"]
+  assert over_seeds(rows) == rows
